@@ -1,0 +1,68 @@
+//! What a long operation is given besides its arguments: a way to be stopped and a way to say how far it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+/// Cancellation and progress of one operation. Clones share both.
+#[derive(Clone, Default)]
+pub struct Context {
+    cancelled: Arc<AtomicBool>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+/// How far an operation is; counts only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Entries done.
+    pub entries: u64,
+    /// Bytes of file data done.
+    pub bytes: u64,
+}
+
+impl Context {
+    /// A context that nobody cancels and nobody watches.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reports progress to `watcher`, which may be called often and from several threads.
+    #[must_use]
+    pub fn with_progress(mut self, watcher: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(watcher));
+        self
+    }
+
+    /// Asks every operation with this context to stop at its next check.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the operation should stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// To be called at least once per entry and per mebibyte.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] once the operation should stop.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Tells the watcher how far the operation is.
+    pub fn report(&self, progress: Progress) {
+        if let Some(watcher) = &self.progress {
+            watcher(progress);
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}

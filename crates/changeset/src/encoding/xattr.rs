@@ -1,0 +1,17 @@
+//! Extended attributes that a layer must not bring and a diff must not show.
+
+/// Whether an attribute belongs to a storage driver or to the host's security modules, not to the image: such
+/// attributes are dropped from layers with a warning (reading them would let a layer hide or expose lower
+/// content, or forge labels) and never appear in a diff.
+pub fn is_reserved(name: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 4] =
+        [b"trusted.overlay.", b"user.overlay.", b"user.containers.", b"user.fuseoverlayfs."];
+    const NAMES: [&[u8]; 5] = [
+        b"user.rootlesscontainers",
+        b"security.selinux",
+        b"security.ima",
+        b"security.evm",
+        b"system.nfs4_acl",
+    ];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
+}

@@ -1,0 +1,2 @@
+//! The `layerstore` binary.
+fn main() {}

@@ -1,0 +1,92 @@
+//! The error of a system call, and the one door through which calls are made.
+
+use std::fmt;
+use std::path::Path;
+
+pub use rustix::io::Errno;
+
+/// Result of system calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A system call that failed: which one, on what, and why.
+#[derive(Debug, Clone)]
+pub struct Error {
+    call: &'static str,
+    subject: String,
+    errno: Errno,
+}
+
+impl Error {
+    /// An error as if `call` on `subject` had failed with `errno`.
+    pub fn new(call: &'static str, subject: impl Into<String>, errno: Errno) -> Self {
+        Self { call, subject: subject.into(), errno }
+    }
+
+    /// The errno.
+    pub fn errno(&self) -> Errno {
+        self.errno
+    }
+
+    /// The call that failed, by the name that strace prints.
+    pub fn call(&self) -> &'static str {
+        self.call
+    }
+
+    /// Whether the object is not there (`ENOENT`).
+    pub fn is_not_found(&self) -> bool {
+        self.errno == Errno::NOENT
+    }
+
+    /// Whether the object is there already (`EEXIST`).
+    pub fn is_exists(&self) -> bool {
+        self.errno == Errno::EXIST
+    }
+
+    /// Whether the kernel or file system does not know the call or option (`ENOSYS`, `EOPNOTSUPP`, `EINVAL` is
+    /// not among them).
+    pub fn is_unsupported(&self) -> bool {
+        self.errno == Errno::NOSYS || self.errno == Errno::OPNOTSUPP
+    }
+
+    /// Whether space or quota ran out (`ENOSPC`, `EDQUOT`).
+    pub fn is_no_space(&self) -> bool {
+        self.errno == Errno::NOSPC || self.errno == Errno::DQUOT
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}): {}", self.call, self.subject, self.errno)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(std::io::Error::from(error.errno).kind(), error)
+    }
+}
+
+/// Makes one system call, again when a signal interrupts it, and names it in the error.
+///
+/// Every call of this crate goes through here.
+pub(crate) fn call<T>(
+    name: &'static str,
+    subject: impl FnOnce() -> String,
+    mut operation: impl FnMut() -> rustix::io::Result<T>,
+) -> Result<T> {
+    loop {
+        match operation() {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::new(name, subject(), errno)),
+            Ok(value) => return Ok(value),
+        }
+    }
+}
+
+/// A path as messages show it: quoted, every byte that is not printable ASCII escaped.
+pub(crate) fn show(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    format!("\"{}\"", path.as_os_str().as_bytes().escape_ascii())
+}

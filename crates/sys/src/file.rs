@@ -1,0 +1,232 @@
+//! An open file.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Mode, Uid};
+
+use crate::dir::only_mtime;
+use crate::error::{Errno, Result, call, show};
+use crate::stat::{Stat, Timestamp};
+
+/// An open file; its errors name the path that it was opened by.
+#[derive(Debug)]
+pub struct File {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<File> for OwnedFd {
+    fn from(file: File) -> Self {
+        file.fd
+    }
+}
+
+impl File {
+    /// Takes a descriptor; `path` is what messages call it.
+    pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Self {
+        Self { fd, path: path.into() }
+    }
+
+    /// Where it was opened, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn show(&self) -> String {
+        show(&self.path)
+    }
+
+    /// What the file is.
+    ///
+    /// # Errors
+    /// Those of `statx`.
+    pub fn stat(&self) -> Result<Stat> {
+        let statx = call(
+            "statx",
+            || self.show(),
+            || rustix::fs::statx(&self.fd, "", rustix::fs::AtFlags::EMPTY_PATH, Stat::WANTED),
+        )?;
+        Ok(Stat::from_statx(&statx))
+    }
+
+    /// Sets owner and group; clears set-user-id bits and file capabilities.
+    ///
+    /// # Errors
+    /// Those of `fchown`.
+    pub fn set_owner(&self, uid: u32, gid: u32) -> Result<()> {
+        call(
+            "fchown",
+            || format!("{}, {uid}, {gid}", self.show()),
+            || rustix::fs::fchown(&self.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+        )
+    }
+
+    /// Sets the permission bits.
+    ///
+    /// # Errors
+    /// Those of `fchmod`.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        call(
+            "fchmod",
+            || format!("{}, 0o{mode:o}", self.show()),
+            || rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode)),
+        )
+    }
+
+    /// Sets the modification time.
+    ///
+    /// # Errors
+    /// Those of `futimens`.
+    pub fn set_mtime(&self, mtime: Timestamp) -> Result<()> {
+        call("futimens", || self.show(), || rustix::fs::futimens(&self.fd, &only_mtime(mtime)))
+    }
+
+    /// Sets the length; growing makes a hole.
+    ///
+    /// # Errors
+    /// Those of `ftruncate`.
+    pub fn set_length(&self, length: u64) -> Result<()> {
+        call("ftruncate", || format!("{}, {length}", self.show()), || rustix::fs::ftruncate(&self.fd, length))
+    }
+
+    /// Makes data and metadata durable.
+    ///
+    /// # Errors
+    /// Those of `fsync`; never try again after one.
+    pub fn sync(&self) -> Result<()> {
+        call("fsync", || self.show(), || rustix::fs::fsync(&self.fd))
+    }
+
+    /// Makes the whole file system that holds this file durable.
+    ///
+    /// # Errors
+    /// Those of `syncfs`.
+    pub fn sync_file_system(&self) -> Result<()> {
+        call("syncfs", || self.show(), || rustix::fs::syncfs(&self.fd))
+    }
+
+    /// Shares the extents of `source` (a reflink); this file must be empty.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where the file system cannot.
+    pub fn clone_from_file(&self, source: BorrowedFd<'_>) -> Result<()> {
+        call("ioctl", || format!("{}, FICLONE", self.show()), || rustix::fs::ioctl_ficlone(&self.fd, source))
+    }
+
+    /// Copies up to `length` bytes from `source` at `offset` to the same offset here, inside the kernel; returns
+    /// how many, 0 at the end.
+    ///
+    /// # Errors
+    /// `EXDEV`, `EOPNOTSUPP` where the kernel cannot, and those of `copy_file_range`.
+    pub fn copy_range(&self, source: BorrowedFd<'_>, offset: u64, length: usize) -> Result<usize> {
+        let (mut from, mut to) = (offset, offset);
+        call(
+            "copy_file_range",
+            || self.show(),
+            || rustix::fs::copy_file_range(source, Some(&mut from), &self.fd, Some(&mut to), length),
+        )
+    }
+
+    /// The next stretch of data at or after `offset`, as start and end; none when only a hole follows. A file
+    /// system without holes says that everything is data.
+    ///
+    /// # Errors
+    /// Those of `lseek`.
+    pub fn next_data(&self, offset: u64) -> Result<Option<(u64, u64)>> {
+        next_data(self.as_fd(), offset, &self.path)
+    }
+
+    /// Reads up to the buffer's length at `offset`.
+    ///
+    /// # Errors
+    /// Those of `pread`.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        call("pread64", || self.show(), || rustix::io::pread(&self.fd, &mut *buffer, offset))
+    }
+
+    /// Writes all bytes at `offset`.
+    ///
+    /// # Errors
+    /// Those of `pwrite`.
+    pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
+        while !bytes.is_empty() {
+            let count = call("pwrite64", || self.show(), || rustix::io::pwrite(&self.fd, bytes, offset))?;
+            if count == 0 {
+                return Err(crate::Error::new("pwrite64", self.show(), Errno::IO));
+            }
+            bytes = bytes.get(count..).unwrap_or_default();
+            offset += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Everything from the current position, at most `limit` bytes: longer files are `EFBIG`.
+    ///
+    /// # Errors
+    /// Those of `read`, and `EFBIG`.
+    pub fn read_to_end_limited(&mut self, limit: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = call("read", || show(&self.path), || rustix::io::read(&self.fd, &mut *buffer))?;
+            if count == 0 {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            if bytes.len() > limit {
+                return Err(crate::Error::new("read", self.show(), Errno::FBIG));
+            }
+        }
+    }
+}
+
+/// As [`File::next_data`], for a borrowed descriptor.
+///
+/// # Errors
+/// Those of `lseek`.
+pub fn next_data(fd: BorrowedFd<'_>, offset: u64, path: &Path) -> Result<Option<(u64, u64)>> {
+    use rustix::fs::SeekFrom as S;
+    let seek = |to: S| call("lseek", || show(path), || rustix::fs::seek(fd, to));
+    let start = match seek(S::Data(offset)) {
+        Ok(start) => start,
+        Err(error) if error.errno() == Errno::NXIO => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some((start, seek(S::Hole(start))?)))
+}
+
+impl Read for File {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(call("read", || show(&self.path), || rustix::io::read(&self.fd, &mut *buffer))?)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        Ok(call("write", || self.show(), || rustix::io::write(&self.fd, buffer))?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        use rustix::fs::SeekFrom as S;
+        let to = match to {
+            SeekFrom::Start(offset) => S::Start(offset),
+            SeekFrom::End(offset) => S::End(offset),
+            SeekFrom::Current(offset) => S::Current(offset),
+        };
+        Ok(call("lseek", || self.show(), || rustix::fs::seek(&self.fd, to))?)
+    }
+}

@@ -1,0 +1,157 @@
+//! Whole-path conveniences for files and directories that belong to this program or that a person named.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::dir::Dir;
+use crate::error::{Errno, Error, Result, call, show};
+use crate::file::File;
+use crate::stat::{FileType, Stat};
+
+/// Opens a file for reading by path, following symlinks.
+///
+/// # Errors
+/// Those of `openat`.
+pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
+    open(path.as_ref(), OFlags::RDONLY, 0)
+}
+
+/// Creates a file, or empties the one that is there, and opens it for writing.
+///
+/// # Errors
+/// Those of `openat`.
+pub fn create_file(path: impl AsRef<Path>, mode: u32) -> Result<File> {
+    open(path.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC, mode)
+}
+
+fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File> {
+    let fd = call(
+        "openat",
+        || show(path),
+        || rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)),
+    )?;
+    Ok(File::from_fd(fd, path))
+}
+
+/// What lies at a path, symlinks followed; none when nothing is there.
+///
+/// # Errors
+/// Those of `statx` other than `ENOENT` and `ENOTDIR`.
+pub fn stat(path: impl AsRef<Path>) -> Result<Option<Stat>> {
+    let path = path.as_ref();
+    let result = call(
+        "statx",
+        || show(path),
+        || rustix::fs::statx(CWD, path, rustix::fs::AtFlags::empty(), Stat::WANTED),
+    );
+    match result {
+        Ok(statx) => Ok(Some(Stat::from_statx(&statx))),
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether something lies at a path, symlinks followed.
+///
+/// # Errors
+/// As [`stat`].
+pub fn exists(path: impl AsRef<Path>) -> Result<bool> {
+    Ok(stat(path)?.is_some())
+}
+
+/// Makes a directory and its missing parents, all with this mode less the umask.
+///
+/// # Errors
+/// Those of `mkdirat`; `ENOTDIR` when something else lies there.
+pub fn make_dirs(path: impl AsRef<Path>, mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    match call("mkdirat", || show(path), || rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode))) {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_exists() => match stat(path)? {
+            Some(stat) if stat.kind == FileType::Directory => Ok(()),
+            _ => Err(Error::new("mkdirat", show(path), Errno::NOTDIR)),
+        },
+        Err(error) if error.is_not_found() => {
+            let parent = path.parent().ok_or(error)?;
+            make_dirs(parent, mode)?;
+            make_dirs(path, mode)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The path with every symlink resolved, as the kernel sees it.
+///
+/// # Errors
+/// Those of `openat` and `readlinkat`.
+pub fn canonical(path: impl AsRef<Path>) -> Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    let path = path.as_ref();
+    let fd = call(
+        "openat",
+        || show(path),
+        || rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+    )?;
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let text = call("readlinkat", || show(path), || rustix::fs::readlinkat(CWD, &*link, Vec::new()))?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(text.as_bytes())))
+}
+
+/// A whole file, at most `limit` bytes (`EFBIG` beyond).
+///
+/// # Errors
+/// Those of `openat` and `read`.
+pub fn read(path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>> {
+    open_file(path)?.read_to_end_limited(limit)
+}
+
+/// A whole text file, at most `limit` bytes; `EILSEQ` when it is not UTF-8.
+///
+/// # Errors
+/// Those of `openat` and `read`.
+pub fn read_to_string(path: impl AsRef<Path>, limit: usize) -> Result<String> {
+    let path = path.as_ref();
+    String::from_utf8(read(path, limit)?).map_err(|_| Error::new("read", show(path), Errno::ILSEQ))
+}
+
+/// Removes a file by path; one that is not there is left alone.
+///
+/// # Errors
+/// Those of `unlinkat` other than `ENOENT`.
+pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match call("unlinkat", || show(path), || rustix::fs::unlinkat(CWD, path, rustix::fs::AtFlags::empty())) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces the file `name` in `dir` at once: a crash leaves the old content or the new, never a part.
+/// The new content is on disk when this returns; the name is after a [`Dir::sync`].
+///
+/// # Errors
+/// Those of `openat`, `write`, `fsync` and `renameat2`; the temporary file is removed then.
+pub fn write_atomic(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result<()> {
+    let temporary = [b".".as_slice(), name, b".tmp"].concat();
+    match dir.unlink(&temporary) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
+    let mut file = dir.create_file(&temporary, mode)?;
+    let written = file
+        .write_all(content)
+        .map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Error::new("write", dir.show(&temporary), errno)
+        })
+        .and_then(|()| file.sync())
+        .and_then(|()| dir.rename(&temporary, dir, name));
+    if written.is_err() {
+        // The first error is the one to report; the leftover is replaced by the next attempt.
+        let _ = dir.unlink(&temporary);
+    }
+    written
+}

@@ -1,0 +1,21 @@
+//! Linux calls whose errors print the call and the path.
+//!
+//! This is the only crate of the workspace that touches the file system and the only one that may hold unsafe
+//! code. Everything works on directory descriptors and single components: a path is walked where a caller has
+//! one, and never again. Descriptors are opened with `O_CLOEXEC`, entries with `O_NOFOLLOW`.
+//!
+//! Invariant: every call goes through [`error::call`], so that one place can name, record and fail calls.
+
+pub mod dir;
+pub mod error;
+pub mod file;
+pub mod fs;
+pub mod lock;
+pub mod remove;
+pub mod stat;
+pub mod xattr;
+
+pub use dir::{Dir, DirEntry};
+pub use error::{Errno, Error, Result};
+pub use file::File;
+pub use stat::{DeviceId, FileType, Stat, Timestamp};

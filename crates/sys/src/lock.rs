@@ -1,0 +1,59 @@
+//! Advisory locks that die with the descriptor that holds them (`flock`), so that a crash never leaves one.
+
+use std::os::fd::AsFd as _;
+
+use rustix::fs::FlockOperation;
+
+use crate::error::{Errno, Result, call};
+use crate::file::File;
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Many at once.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// A lock on an open file, held until this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// Those of `flock`.
+    pub fn wait(file: File, mode: Mode) -> Result<Self> {
+        let operation = match mode {
+            Mode::Shared => FlockOperation::LockShared,
+            Mode::Exclusive => FlockOperation::LockExclusive,
+        };
+        call("flock", || file.show(), || rustix::fs::flock(file.as_fd(), operation))?;
+        Ok(Self { file })
+    }
+
+    /// Takes the lock if it is free; gives the file back if somebody has it.
+    ///
+    /// # Errors
+    /// Those of `flock` other than `EWOULDBLOCK`.
+    pub fn attempt(file: File, mode: Mode) -> Result<std::result::Result<Self, File>> {
+        let operation = match mode {
+            Mode::Shared => FlockOperation::NonBlockingLockShared,
+            Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match call("flock", || file.show(), || rustix::fs::flock(file.as_fd(), operation)) {
+            Ok(()) => Ok(Ok(Self { file })),
+            Err(error) if error.errno() == Errno::WOULDBLOCK => Ok(Err(file)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}

@@ -1,0 +1,135 @@
+//! Extended attributes of open files, and of the entries of open directories without following symlinks.
+//!
+//! The kernel has descriptor-relative xattr calls since 6.13 only; here an entry is reached as
+//! `/proc/self/fd/N/NAME`, whose last component is not followed, so no earlier one can be swapped.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::fs::XattrFlags;
+
+use crate::dir::Dir;
+use crate::error::{Errno, Result, call};
+use crate::file::File;
+
+/// What an xattr is set on or read from.
+#[derive(Debug, Clone, Copy)]
+pub enum On<'a> {
+    /// An open file.
+    File(&'a File),
+    /// An open directory itself.
+    Dir(&'a Dir),
+    /// An entry of a directory, not followed if it is a symlink.
+    Entry(&'a Dir, &'a [u8]),
+}
+
+impl On<'_> {
+    fn show(&self, name: &[u8]) -> String {
+        let subject = match self {
+            Self::File(file) => file.show(),
+            Self::Dir(dir) => dir.show(b""),
+            Self::Entry(dir, entry) => dir.show(entry),
+        };
+        format!("{subject}, {}", name.escape_ascii())
+    }
+
+    fn path(&self) -> Vec<u8> {
+        match self {
+            Self::File(file) => format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into_bytes(),
+            Self::Dir(dir) => format!("/proc/self/fd/{}/.", dir.as_fd().as_raw_fd()).into_bytes(),
+            Self::Entry(dir, entry) => {
+                let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+                path.extend_from_slice(entry);
+                path
+            }
+        }
+    }
+}
+
+/// Sets an attribute, replacing its value.
+///
+/// # Errors
+/// The call's: `EOPNOTSUPP` where the file system has no such attributes, `EPERM` for those that need privilege.
+pub fn set(on: On<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+    match on {
+        On::File(file) => call(
+            "fsetxattr",
+            || on.show(name),
+            || rustix::fs::fsetxattr(file.as_fd(), name, value, XattrFlags::empty()),
+        ),
+        _ => call(
+            "lsetxattr",
+            || on.show(name),
+            || rustix::fs::lsetxattr(on.path(), name, value, XattrFlags::empty()),
+        ),
+    }
+}
+
+/// The value of an attribute, or none when it is not set (also where the file system has no such attributes).
+///
+/// # Errors
+/// The call's, other than `ENODATA` and `EOPNOTSUPP`.
+pub fn get(on: On<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let read = |buffer: &mut [u8]| match on {
+        On::File(file) => rustix::fs::fgetxattr(file.as_fd(), name, buffer),
+        _ => rustix::fs::lgetxattr(on.path(), name, buffer),
+    };
+    match grow(256, read) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(crate::error::Error::new("lgetxattr", on.show(name), errno)),
+    }
+}
+
+/// The names of all attributes; empty where the file system has none.
+///
+/// # Errors
+/// The call's, other than `EOPNOTSUPP`.
+pub fn list(on: On<'_>) -> Result<Vec<Vec<u8>>> {
+    let read = |buffer: &mut [u8]| match on {
+        On::File(file) => rustix::fs::flistxattr(file.as_fd(), buffer),
+        _ => rustix::fs::llistxattr(on.path(), buffer),
+    };
+    match grow(1024, read) {
+        Ok(names) => {
+            Ok(names.split(|&b| b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+        }
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(errno) => Err(crate::error::Error::new("llistxattr", on.show(b"*"), errno)),
+    }
+}
+
+/// Removes an attribute; one that is not set is left alone.
+///
+/// # Errors
+/// The call's, other than `ENODATA`.
+pub fn remove(on: On<'_>, name: &[u8]) -> Result<()> {
+    let result = match on {
+        On::File(file) => {
+            call("fremovexattr", || on.show(name), || rustix::fs::fremovexattr(file.as_fd(), name))
+        }
+        _ => call("lremovexattr", || on.show(name), || rustix::fs::lremovexattr(on.path(), name)),
+    };
+    match result {
+        Err(error) if error.errno() == Errno::NODATA => Ok(()),
+        result => result,
+    }
+}
+
+/// Reads into a buffer that grows until the kernel says that it is large enough.
+fn grow(start: usize, read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; start];
+    loop {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 20 => {
+                let larger = buffer.len() * 4;
+                buffer.resize(larger, 0);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}

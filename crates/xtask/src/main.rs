@@ -1,0 +1,2 @@
+//! Checks and reports of this workspace.
+fn main() {}
