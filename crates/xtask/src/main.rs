@@ -1,2 +1,33 @@
-//! Checks and reports of this workspace.
-fn main() {}
+//! `cargo xtask COMMAND`: checks and reports of this workspace.
+//!
+//! Everything that guards the project and is no test of one crate lives here, so that continuous integration is
+//! a list of commands that a person can run too.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line for developers")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
+
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Checks and reports of this workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the invariants of ARCHITECTURE.md that a program can check.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Tidy => tidy::run(),
+    }
+}
