@@ -75,7 +75,8 @@ pub trait Driver: Debug + Send + Sync {
     /// `NotFound`; `InUse` while mounted writable; `Unsupported` or `InvalidInput` for a parent.
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage>;
 
-    /// What to mount to get the layer's view; prepares what that needs, and is idempotent.
+    /// What to mount to get the layer's view; prepares what that needs, and is idempotent. Takes no lock: who
+    /// mounts holds the layer's lock around this and [`release`](Self::release).
     ///
     /// # Errors
     /// `NotFound`; `InvalidInput` for a writable view of a sealed layer; `Unsupported` for an option that is not

@@ -41,6 +41,16 @@ impl Leases {
         todo!()
     }
 
+    /// Waits for use of a layer id together with other shared users: for those who read it or build on it, and
+    /// only have to keep it from being written or removed meanwhile. Never waits for other shared users.
+    ///
+    /// # Errors
+    /// `System`.
+    pub fn lock_shared(&self, id: &LayerId) -> Result<LayerLock> {
+        let _ = id;
+        todo!()
+    }
+
     /// How the layer is used, by whatever process and namespace; dead leases are dropped on the way.
     ///
     /// # Errors
