@@ -11,6 +11,7 @@ pub mod error;
 pub mod file;
 pub mod fs;
 pub mod lock;
+pub mod process;
 pub mod remove;
 pub mod stat;
 pub mod xattr;

@@ -1,0 +1,74 @@
+//! The part of the process's environment that configuration depends on, as a value.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Environment variables and user that decide defaults. A value, so that tests and embedders choose it.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `LAYERSTORE_CONFIG`.
+    pub config: Option<PathBuf>,
+    /// `LAYERSTORE_ROOT`.
+    pub root: Option<PathBuf>,
+    /// `LAYERSTORE_RUNROOT`.
+    pub runroot: Option<PathBuf>,
+    /// `LAYERSTORE_DRIVER`.
+    pub driver: Option<String>,
+    /// The effective user id; 0 gets the system's directories.
+    pub uid: u32,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub xdg_config_home: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    pub xdg_data_home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub xdg_runtime_dir: Option<PathBuf>,
+    /// The system's configuration file; `/etc/layerstore/storage.toml` in [`Environment::current`].
+    pub system_config: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The environment of this process. Empty variables count as not set.
+    pub fn current() -> Self {
+        let variable = |name: &str| -> Option<OsString> { std::env::var_os(name).filter(|v| !v.is_empty()) };
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        Self {
+            config: path("LAYERSTORE_CONFIG"),
+            root: path("LAYERSTORE_ROOT"),
+            runroot: path("LAYERSTORE_RUNROOT"),
+            driver: variable("LAYERSTORE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
+            uid: layerstore_sys::process::effective_uid(),
+            home: path("HOME"),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
+            xdg_data_home: path("XDG_DATA_HOME"),
+            xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
+            system_config: Some(PathBuf::from("/etc/layerstore/storage.toml")),
+        }
+    }
+
+    /// The user's own configuration file.
+    pub(crate) fn user_config(&self) -> Option<PathBuf> {
+        let base = self.xdg_config_home.clone().or_else(|| Some(self.home.as_ref()?.join(".config")))?;
+        Some(base.join("layerstore/storage.toml"))
+    }
+
+    /// The built-in place of the store.
+    pub(crate) fn default_root(&self) -> PathBuf {
+        if self.uid == 0 {
+            return PathBuf::from("/var/lib/layerstore");
+        }
+        let data = self.xdg_data_home.clone();
+        let data = data.or_else(|| Some(self.home.as_ref()?.join(".local/share")));
+        data.unwrap_or_else(|| PathBuf::from(format!("/var/tmp/user-{}", self.uid))).join("layerstore")
+    }
+
+    /// The built-in place of what dies with a reboot.
+    pub(crate) fn default_runroot(&self) -> PathBuf {
+        if self.uid == 0 {
+            return PathBuf::from("/run/layerstore");
+        }
+        let runtime = self.xdg_runtime_dir.clone();
+        runtime.unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", self.uid))).join("layerstore")
+    }
+}

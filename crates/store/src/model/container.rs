@@ -1,0 +1,55 @@
+//! Containers.
+
+use std::path::PathBuf;
+
+use layerstore_changeset::Digest;
+use layerstore_driver::{IdMapping, LayerId};
+
+/// A container: a writable layer over an image.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// The image it was made of; the image itself may be gone.
+    pub image: Digest,
+    /// What that image was called when the container was made.
+    pub image_name: Option<String>,
+    /// Its writable layer.
+    pub layer: LayerId,
+    /// When it was made, in nanoseconds since 1970.
+    pub created: i64,
+    /// Most bytes that its layer may take.
+    pub size_limit: Option<u64>,
+    /// Where it is mounted now, as the kernel sees it from this mount namespace.
+    pub mounts: Vec<PathBuf>,
+    /// Whether it has a mount anywhere, other mount namespaces included.
+    pub mounted: bool,
+}
+
+/// How a container is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerOptions {
+    /// A name that no other container has: letters, digits, `_`, `.`, `-`.
+    pub name: Option<String>,
+    /// Most bytes that its layer may take (needs the driver's capability `size_limit`).
+    pub size_limit: Option<u64>,
+    /// Words that runtimes attach.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// How a container or layer is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Where; none for `RUNROOT/mnt/ID`, which is made.
+    pub target: Option<PathBuf>,
+    /// Refuses writing.
+    pub read_only: bool,
+    /// Nothing written has to survive a crash (needs the driver's capability `volatile`).
+    pub volatile: bool,
+    /// Shows the ids on disk as others (needs the driver's capability `id_mapped`).
+    pub id_mapping: Option<IdMapping>,
+    /// An SELinux label for every file.
+    pub label: Option<String>,
+}
