@@ -60,9 +60,10 @@ impl Error {
         }
     }
 
-    /// A failure of a byte stream.
+    /// A failure of a byte stream. An error of this type that travelled inside (a blob whose digest is wrong, say)
+    /// is taken out again, so that its code stays.
     pub fn stream(what: &'static str, source: std::io::Error) -> Self {
-        Self::Stream { what, source }
+        source.downcast().unwrap_or_else(|source| Self::Stream { what, source })
     }
 
     /// Adds the place in the stream to a refusal that has none yet.
