@@ -1,0 +1,146 @@
+//! Images to read: the trait that every transport implements, and what is read without any layer.
+//!
+//! Invariants: opening an image reads documents only; a layer that is not asked for is never read; what
+//! [`ImageSource::open_layer`] yields is verified against size and digest before its end is reported.
+
+use std::fmt::Debug;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use layerstore_changeset::digest::Hashing;
+use layerstore_changeset::{self as changeset, Code, Digest};
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::manifest::{Annotations, Manifest};
+use crate::media::{Compression, MediaType};
+use crate::name::ImageName;
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+/// How an image is opened.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The machine to choose a manifest for where there are several.
+    pub platform: Platform,
+    /// Where archives that cannot be read in place (compressed ones, pipes) are unpacked to a file without a
+    /// name.
+    pub temporary: PathBuf,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { platform: Platform::host(), temporary: std::env::temp_dir() }
+    }
+}
+
+/// One layer of an image to read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// Digest of the uncompressed tar, as the configuration promises it.
+    pub diff_id: Digest,
+    /// Digest of the blob, where the transport promises one; without it the diff ID is the only promise.
+    pub digest: Option<Digest>,
+    /// Number of the blob's bytes.
+    pub size: u64,
+    /// What the blob is.
+    pub media_type: MediaType,
+    /// How the blob is compressed according to its media type, or its first bytes where there is none.
+    pub compression: Compression,
+    /// Annotations of the layer's descriptor.
+    pub annotations: Annotations,
+}
+
+/// An image outside the store, open for reading. Layers may be read from several threads at once.
+pub trait ImageSource: Debug + Send + Sync {
+    /// The configuration, exactly as it was read; its digest is the image ID.
+    fn config(&self) -> &Config;
+
+    /// The manifest, exactly as it was read; none where the transport has none.
+    fn manifest(&self) -> Option<&Manifest>;
+
+    /// The layers, base first; as many as the configuration has diff IDs.
+    fn layers(&self) -> &[Layer];
+
+    /// The names that the transport knows for this image.
+    fn names(&self) -> &[ImageName];
+
+    /// What is odd about the image but does no harm, for a person.
+    fn warnings(&self) -> &[String];
+
+    /// The blob of a layer, as it lies there (compressed or not). The end is reported only after size and digest
+    /// were found right; otherwise the read fails with `SIZE_MISMATCH`, `TRUNCATED` or `DIGEST_MISMATCH`.
+    ///
+    /// # Errors
+    /// NotFound when the blob is missing or there is no such layer, and system calls.
+    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>>;
+}
+
+/// Opens an image for reading.
+///
+/// # Errors
+/// NotFound for a path, tag or platform that is not there; InvalidInput for refused documents; Unsupported for
+/// transports and formats that this program does not handle.
+pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn ImageSource>> {
+    match reference {
+        Reference::Registry { .. } => Err(no_registries("read image", reference)),
+        other => Err(Error::new(Kind::Unsupported, "read image", other.to_string(), "not built in")),
+    }
+    .inspect_err(|_| {
+        let _ = options;
+    })
+}
+
+pub(crate) fn no_registries(operation: &'static str, reference: &Reference) -> Error {
+    Error::new(Kind::Unsupported, operation, reference.to_string(), "registries are not supported yet")
+        .with_hint(
+            "copy the image to a file first: `skopeo copy docker://NAME oci-archive:FILE`, and use that",
+        )
+}
+
+/// A blob on its way out, checked: the end of the stream is reported only if size and digest are right.
+pub(crate) struct Verified<R> {
+    inner: Option<Hashing<R>>,
+    subject: String,
+    size: u64,
+    digest: Option<Digest>,
+}
+
+impl<R: Read> Verified<R> {
+    /// Wraps `inner`, which is to yield `size` bytes with this digest.
+    pub(crate) fn new(inner: R, size: u64, digest: Option<Digest>, subject: impl Into<String>) -> Self {
+        Self { inner: Some(Hashing::new(inner)), subject: subject.into(), size, digest }
+    }
+
+    fn refuse(&mut self, code: Code, reason: String) -> io::Error {
+        self.inner = None;
+        io::Error::other(changeset::Error::refused(code, &self.subject, reason))
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let Some(inner) = &mut self.inner else { return Ok(0) };
+        let count = inner.read(buffer)?;
+        let (seen, size) = (Hashing::bytes(inner), self.size);
+        if seen > size {
+            return Err(self.refuse(Code::SizeMismatch, format!("has more than the {size} bytes promised")));
+        }
+        if count > 0 {
+            return Ok(count);
+        }
+        if seen < size {
+            return Err(self.refuse(Code::Truncated, format!("ends after {seen} of {size} bytes")));
+        }
+        if let (Some(inner), Some(promised)) = (self.inner.take(), self.digest) {
+            let (_, found, _) = inner.finish();
+            if found != promised {
+                return Err(self.refuse(Code::DigestMismatch, format!("has the digest {found}")));
+            }
+        }
+        Ok(0)
+    }
+}
