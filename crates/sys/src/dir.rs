@@ -339,6 +339,22 @@ impl Dir {
         )
     }
 
+    /// Sets the permission bits of an entry that is not a symlink; if one is swapped in, the call fails with
+    /// `EOPNOTSUPP` instead of following it.
+    ///
+    /// # Errors
+    /// Those of `openat` and `chmod`.
+    pub fn set_mode_nofollow(&self, name: &[u8], mode: u32) -> Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let handle = self.open_handle(name)?;
+        let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        call(
+            "chmod",
+            || format!("{}, 0o{mode:o}", self.show(name)),
+            || rustix::fs::chmod(&*path, Mode::from_raw_mode(mode)),
+        )
+    }
+
     /// Sets the permission bits of this directory itself.
     ///
     /// # Errors

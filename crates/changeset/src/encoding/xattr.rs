@@ -15,3 +15,8 @@ pub fn is_reserved(name: &[u8]) -> bool {
     ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
 }
+
+/// The access ACL, in the kernel's xattr form (`linux/posix_acl_xattr.h`).
+pub const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+/// The ACL that a directory gives to new entries.
+pub const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";

@@ -1,38 +1,8 @@
 //! Placeholder signatures; replaced by the real modules.
-use crate::{ChangeSink, ChangeSource, Context, Limits, RelPath, Result, encoding::Encoding};
-use layerstore_sys::Dir;
-
-/// One layer's content in a directory.
-#[derive(Debug, Clone)]
-pub struct LayerTree {
-    /// The directory.
-    pub root: Dir,
-    /// How the content lies in it.
-    pub encoding: Encoding,
-}
-
-/// The merged tree of a chain, topmost layer first; no layers is the empty view.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    layers: Vec<LayerTree>,
-}
-
-impl View {
-    /// The view of these layers, topmost first.
-    pub fn new(layers: Vec<LayerTree>) -> Self {
-        Self { layers }
-    }
-
-    /// The view that one directory shows as it is, for example a mounted one.
-    pub fn flat(root: Dir) -> Self {
-        Self { layers: vec![LayerTree { root, encoding: Encoding::Flat }] }
-    }
-
-    /// The layers, topmost first.
-    pub fn layers(&self) -> &[LayerTree] {
-        &self.layers
-    }
-}
+use super::view::{LayerTree, View};
+#[cfg(doc)]
+use crate::encoding::Encoding;
+use crate::{ChangeSink, ChangeSource, Context, Limits, RelPath, Result};
 
 /// How a changeset is applied.
 #[derive(Debug, Clone, Default)]
@@ -78,15 +48,6 @@ pub struct PathChange {
     pub kind: ChangeKind,
 }
 
-/// Space that a layer takes by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Bytes on disk (blocks), each inode counted once.
-    pub bytes: u64,
-    /// Inodes.
-    pub inodes: u64,
-}
-
 /// Applies a changeset to `target`, whose parent's view is `parent`.
 ///
 /// For [`Encoding::Flat`] the target holds the parent's content already and `parent` is empty.
@@ -125,24 +86,5 @@ pub fn changes(
     context: &Context,
 ) -> Result<()> {
     let _ = (base, now, found, context);
-    todo!()
-}
-
-/// Measures a layer by walking it.
-///
-/// # Errors
-/// System calls and cancellation.
-pub fn measure(tree: &LayerTree, context: &Context) -> Result<Usage> {
-    let _ = (tree, context);
-    todo!()
-}
-
-/// Copies the whole content of `from` into the empty directory `to`, root attributes included: extents are
-/// shared where the file system can, holes and hard links are kept, every attribute too.
-///
-/// # Errors
-/// System calls and cancellation.
-pub fn copy_tree(from: &Dir, to: &Dir, threads: usize, context: &Context) -> Result<Usage> {
-    let _ = (from, to, threads, context);
     todo!()
 }

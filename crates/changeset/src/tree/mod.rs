@@ -7,5 +7,17 @@
 //! ```
 
 mod api;
+mod attributes;
+mod copy;
+mod data;
+mod measure;
+mod pool;
+mod search;
+mod times;
+mod view;
 
 pub use api::*;
+pub use copy::copy_tree;
+pub use data::TreeFile;
+pub use measure::{Usage, measure};
+pub use view::{LayerTree, Listed, MergedDir, Node, View};

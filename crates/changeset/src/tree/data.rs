@@ -1,0 +1,202 @@
+//! File data out of and into files of a layer, with holes kept and extents shared where the file system can.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layerstore_sys::{Errno, File};
+
+use crate::context::Context;
+use crate::error::{Code, Error, Result};
+use crate::stream::{Chunk, FileData};
+
+/// Most bytes of one chunk.
+const CHUNK: usize = 256 << 10;
+/// Most bytes that one `copy_file_range` is asked for, so that cancelling does not wait for long.
+const RANGE: u64 = 64 << 20;
+
+/// The data of an open file as a stream: cut or padded with a hole to the size that was announced, whatever the
+/// file does meanwhile.
+#[derive(Debug)]
+pub struct TreeFile {
+    file: File,
+    size: u64,
+    offset: u64,
+    /// Where the stretch of data ends that `offset` is in.
+    data_end: u64,
+    buffer: Vec<u8>,
+}
+
+impl TreeFile {
+    /// The first `size` bytes of `file`.
+    pub fn new(file: File, size: u64) -> Self {
+        Self { file, size, offset: 0, data_end: 0, buffer: Vec::new() }
+    }
+}
+
+impl FileData for TreeFile {
+    fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
+        if self.offset >= self.size {
+            return Ok(None);
+        }
+        if self.offset >= self.data_end {
+            let (start, end) = self.file.next_data(self.offset)?.unwrap_or((self.size, self.size));
+            let (start, end) = (start.min(self.size), end.min(self.size));
+            self.data_end = end;
+            if start > self.offset {
+                let hole = start - self.offset;
+                self.offset = start;
+                return Ok(Some(Chunk::Hole(hole)));
+            }
+        }
+        let wanted = usize::try_from(self.data_end - self.offset).unwrap_or(CHUNK).min(CHUNK);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let buffer = self.buffer.get_mut(..wanted).unwrap_or_default();
+        let count = self.file.read_at(buffer, self.offset)?;
+        if count == 0 {
+            // It became shorter: the rest is zeros.
+            let rest = self.size - self.offset;
+            self.offset = self.size;
+            return Ok(Some(Chunk::Hole(rest)));
+        }
+        self.offset += count as u64;
+        Ok(Some(Chunk::Data(self.buffer.get(..count).unwrap_or_default())))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (self.offset == 0).then(|| self.file.as_fd())
+    }
+}
+
+/// What the file systems at hand were found unable to do, so that it is tried once and not per file.
+#[derive(Debug, Default)]
+pub(crate) struct Abilities {
+    no_clone: AtomicBool,
+    no_copy_range: AtomicBool,
+}
+
+impl Abilities {
+    /// Whether sharing extents is worth a try.
+    pub(crate) fn may_clone(&self) -> bool {
+        !self.no_clone.load(Ordering::Relaxed)
+    }
+
+    /// Shares the first `size` bytes of `source` with the empty file `to`; says whether it could.
+    pub(crate) fn clone_file(&self, source: BorrowedFd<'_>, to: &File, size: u64) -> Result<bool> {
+        if size == 0 || !self.may_clone() {
+            return Ok(size == 0);
+        }
+        match to.clone_from_file(source) {
+            Ok(()) => {
+                if to.stat()?.size != size {
+                    to.set_length(size)?;
+                }
+                Ok(true)
+            }
+            Err(error) if cannot(&error) => {
+                self.no_clone.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies the first `size` bytes of `source` to the empty file `to` inside the kernel, holes kept; says
+    /// whether it could. After a `false` part of it may be there already.
+    pub(crate) fn copy_range(
+        &self,
+        source: BorrowedFd<'_>,
+        to: &File,
+        size: u64,
+        context: &Context,
+    ) -> Result<bool> {
+        if self.no_copy_range.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let mut offset = 0;
+        while offset < size {
+            let Some((start, end)) = layerstore_sys::file::next_data(source, offset, Path::new("source"))?
+            else {
+                break;
+            };
+            let end = end.min(size);
+            offset = start;
+            while offset < end {
+                context.check()?;
+                let wanted = usize::try_from((end - offset).min(RANGE)).unwrap_or(usize::MAX);
+                match to.copy_range(source, offset, wanted) {
+                    // The source became shorter.
+                    Ok(0) => offset = size,
+                    Ok(count) => offset += count as u64,
+                    Err(error) if cannot(&error) => {
+                        self.no_copy_range.store(true, Ordering::Relaxed);
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        to.set_length(size)?;
+        Ok(true)
+    }
+}
+
+/// Whether a call failed because the kernel or the file systems cannot do it for these files.
+fn cannot(error: &layerstore_sys::Error) -> bool {
+    matches!(
+        error.errno(),
+        Errno::OPNOTSUPP
+            | Errno::XDEV
+            | Errno::INVAL
+            | Errno::NOSYS
+            | Errno::NOTTY
+            | Errno::PERM
+            | Errno::TXTBSY
+    )
+}
+
+/// Writes a stream of exactly `size` bytes to `to`, of which `head` came already.
+///
+/// # Errors
+/// `SIZE_MISMATCH` when the chunks add up to something else; the source's; system calls.
+pub(crate) fn write_stream(
+    name: &[u8],
+    head: &[u8],
+    data: &mut dyn FileData,
+    size: u64,
+    to: &File,
+    context: &Context,
+) -> Result<()> {
+    to.write_all_at(head, 0)?;
+    let mut offset = head.len() as u64;
+    let mut written = offset;
+    while let Some(chunk) = data.next_chunk()? {
+        context.check()?;
+        let length = match &chunk {
+            Chunk::Data(bytes) => bytes.len() as u64,
+            Chunk::Hole(length) => *length,
+        };
+        if length > size - offset {
+            return Err(wrong_size(name, size));
+        }
+        if let Chunk::Data(bytes) = chunk {
+            to.write_all_at(bytes, offset)?;
+            written = offset + length;
+        }
+        offset += length;
+    }
+    if offset != size {
+        return Err(wrong_size(name, size));
+    }
+    if written != size {
+        to.set_length(size)?;
+    }
+    Ok(())
+}
+
+/// The refusal of data that is not as long as announced.
+pub(crate) fn wrong_size(name: &[u8], size: u64) -> Error {
+    Error::refused(Code::SizeMismatch, name, format!("the data is not the {size} bytes that were announced"))
+}

@@ -1,0 +1,224 @@
+//! A pool of threads that does jobs in any order while one thread hands them out.
+//!
+//! Invariant: the jobs that wait hold a bounded number of bytes, whatever the jobs are, and the first error ends
+//! everything: later jobs are dropped, and whoever hands out or waits next is told.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// Most jobs that wait.
+const MAX_JOBS: usize = 512;
+/// Most bytes that jobs hold while they wait.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Where jobs are handed out.
+pub(crate) struct Pool<'a, J> {
+    state: Mutex<State<J>>,
+    /// A job came, or no more will.
+    work: Condvar,
+    /// A job is done.
+    done: Condvar,
+    run: &'a (dyn Fn(J) -> Result<()> + Sync),
+    workers: usize,
+}
+
+struct State<J> {
+    queue: VecDeque<(J, usize)>,
+    bytes: usize,
+    running: usize,
+    /// Threads that wait for work, and for a job to be done: waking nobody would cost a system call too.
+    idle: usize,
+    waiting: usize,
+    error: Option<Error>,
+    closed: bool,
+}
+
+/// Runs `body` with a pool of `threads` threads that run jobs with `run` (0: one per core; 1: none, the caller's
+/// thread does each job as it is handed out), and waits for every job.
+///
+/// # Errors
+/// The first error of a job, else that of `body`.
+pub(crate) fn with_pool<J: Send, T>(
+    threads: usize,
+    run: &(dyn Fn(J) -> Result<()> + Sync),
+    body: impl FnOnce(&Pool<'_, J>) -> Result<T>,
+) -> Result<T> {
+    let workers = match threads {
+        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        1 => 0,
+        threads => threads,
+    };
+    let state = State {
+        queue: VecDeque::new(),
+        bytes: 0,
+        running: 0,
+        idle: 0,
+        waiting: 0,
+        error: None,
+        closed: false,
+    };
+    let pool = Pool { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new(), run, workers };
+    std::thread::scope(|scope| {
+        // Closes the pool however `body` ends: a scope waits for its threads.
+        let closer = Closer(&pool);
+        for _ in 0..workers {
+            std::thread::Builder::new()
+                .name("layer-writer".to_owned())
+                .spawn_scoped(scope, || pool.serve())
+                .map_err(|error| Error::stream("start a writer thread", error))?;
+        }
+        let result = body(&pool);
+        let drained = pool.drain();
+        drop(closer);
+        // A job's error is the cause of what `body` says then.
+        drained.and(result)
+    })
+}
+
+struct Closer<'a, 'b, J>(&'a Pool<'b, J>);
+
+impl<J> Drop for Closer<'_, '_, J> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        state.queue.clear();
+        self.0.work.notify_all();
+    }
+}
+
+impl<J: Send> Pool<'_, J> {
+    /// Hands out a job that holds so many bytes; waits while too many wait already.
+    ///
+    /// # Errors
+    /// The first error of any job so far.
+    pub(crate) fn push(&self, job: J, bytes: usize) -> Result<()> {
+        if self.workers == 0 {
+            return (self.run)(job);
+        }
+        let mut state = self.lock();
+        while state.error.is_none()
+            && (state.queue.len() >= MAX_JOBS || (state.bytes > 0 && state.bytes + bytes > MAX_BYTES))
+        {
+            state = self.wait_done(state);
+        }
+        if let Some(error) = state.error.take() {
+            return Err(error);
+        }
+        state.queue.push_back((job, bytes));
+        state.bytes += bytes;
+        if state.idle > 0 {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until every job is done.
+    ///
+    /// # Errors
+    /// The first error of any job so far.
+    pub(crate) fn drain(&self) -> Result<()> {
+        let mut state = self.lock();
+        while state.running > 0 || (!state.queue.is_empty() && state.error.is_none()) {
+            state = self.wait_done(state);
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+
+    fn serve(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some((job, bytes)) = state.queue.pop_front() {
+                state.running += 1;
+                drop(state);
+                // A job that panics must not leave others waiting for it; the scope passes the panic on.
+                let guard = Running { pool: self, bytes };
+                let result = (self.run)(job);
+                drop(guard);
+                state = self.lock();
+                if let Err(error) = result {
+                    state.error.get_or_insert(error);
+                    state.queue.clear();
+                    self.done.notify_all();
+                }
+            } else if state.closed {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+impl<J> Pool<'_, J> {
+    fn wait_done<'s>(&self, mut state: MutexGuard<'s, State<J>>) -> MutexGuard<'s, State<J>> {
+        state.waiting += 1;
+        let mut state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Running<'a, 'b, J> {
+    pool: &'a Pool<'b, J>,
+    bytes: usize,
+}
+
+impl<J> Drop for Running<'_, '_, J> {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        state.running -= 1;
+        state.bytes = state.bytes.saturating_sub(self.bytes);
+        if state.waiting > 0 {
+            self.pool.done.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::Code;
+
+    #[rstest::rstest]
+    fn every_job_runs_and_drain_waits_for_it(#[values(1, 2, 8)] threads: usize) {
+        let sum = AtomicUsize::new(0);
+        let run = |job: usize| {
+            sum.fetch_add(job, Ordering::Relaxed);
+            Ok(())
+        };
+        with_pool(threads, &run, |pool| {
+            for job in 0..1000 {
+                pool.push(job, 1 << 20)?;
+            }
+            pool.drain()?;
+            assert_eq!(sum.load(Ordering::Relaxed), 499_500);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[rstest::rstest]
+    fn the_first_error_ends_everything(#[values(1, 2, 8)] threads: usize) {
+        let run = |job: usize| {
+            if job == 3 { Err(Error::refused(Code::BadId, "x", "test")) } else { Ok(()) }
+        };
+        let result = with_pool(threads, &run, |pool| {
+            for job in 0..100_000 {
+                pool.push(job, 0)?;
+            }
+            Ok(())
+        });
+        assert_eq!(result.unwrap_err().code(), Some(Code::BadId));
+    }
+}

@@ -1,0 +1,145 @@
+//! Directories whose times (and perhaps modes) are set when everything else is written: writing an entry changes
+//! its directory's time.
+//!
+//! Directories are kept as a table in which a row points to its parent's, so a directory costs its own name and
+//! some 40 bytes however deep it lies, and at most [`MAX_OPEN`] descriptors are open.
+//!
+//! Invariant: directories are opened again from the root, one component at a time without following symlinks; one
+//! that became something else meanwhile is left out with everything below it.
+
+use std::collections::HashMap;
+
+use layerstore_sys::{Dir, Timestamp};
+
+use super::view::is_gone;
+use crate::error::Result;
+
+/// Most directories that are open at once.
+const MAX_OPEN: usize = 128;
+
+/// The row of the root.
+pub(crate) const ROOT: u32 = 0;
+
+/// Directories that are open, by row; none where something else lies.
+pub(crate) type OpenDirs = HashMap<u32, Option<Dir>>;
+
+/// One directory.
+#[derive(Debug, Default)]
+struct Row {
+    parent: u32,
+    name: Box<[u8]>,
+    mtime: Option<Timestamp>,
+    mode: Option<u32>,
+}
+
+/// Directories, with what is to be set at the end.
+#[derive(Debug)]
+pub(crate) struct Times {
+    rows: Vec<Row>,
+}
+
+impl Times {
+    /// A table with the root only.
+    pub(crate) fn new() -> Self {
+        Self { rows: vec![Row::default()] }
+    }
+
+    /// Adds a directory; its parent is in the table already.
+    pub(crate) fn add(&mut self, parent: u32, name: &[u8]) -> u32 {
+        self.rows.push(Row { parent, name: name.into(), mtime: None, mode: None });
+        u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn parent(&self, row: u32) -> u32 {
+        self.get(row).map_or(ROOT, |row| row.parent)
+    }
+
+    pub(crate) fn name(&self, row: u32) -> &[u8] {
+        self.get(row).map_or(b"", |row| &row.name)
+    }
+
+    fn get(&self, row: u32) -> Option<&Row> {
+        self.rows.get(row as usize)
+    }
+
+    pub(crate) fn mtime(&self, row: u32) -> Option<Timestamp> {
+        self.get(row).and_then(|row| row.mtime)
+    }
+
+    /// The time to set at the end.
+    pub(crate) fn set_mtime(&mut self, row: u32, mtime: Timestamp) {
+        if let Some(row) = self.rows.get_mut(row as usize) {
+            row.mtime = Some(mtime);
+        }
+    }
+
+    /// The mode to set at the end, or none.
+    pub(crate) fn set_mode(&mut self, row: u32, mode: Option<u32>) {
+        if let Some(row) = self.rows.get_mut(row as usize) {
+            row.mode = mode;
+        }
+    }
+
+    /// The path of a directory from the root.
+    pub(crate) fn path(&self, mut row: u32) -> Vec<u8> {
+        let mut names = Vec::new();
+        while row != ROOT {
+            names.push(self.name(row));
+            row = self.parent(row);
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// Sets what is to be set.
+    ///
+    /// # Errors
+    /// System calls.
+    pub(crate) fn finish(&self, root: &Dir) -> Result<()> {
+        let mut open = OpenDirs::new();
+        for (index, row) in (0..).zip(&self.rows) {
+            if row.mtime.is_none() && row.mode.is_none() {
+                continue;
+            }
+            let Some(dir) = self.open(root, index, &mut open)? else { continue };
+            if let Some(mode) = row.mode {
+                dir.set_mode_self(mode)?;
+            }
+            if let Some(mtime) = row.mtime {
+                dir.set_mtime(b".", mtime)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a directory of the table; none where something else is there.
+    pub(crate) fn open(&self, root: &Dir, row: u32, open: &mut OpenDirs) -> Result<Option<Dir>> {
+        let mut missing = Vec::new();
+        let mut above = row;
+        let mut current = loop {
+            if above == ROOT {
+                break Some(root.clone());
+            }
+            if let Some(known) = open.get(&above) {
+                break known.clone();
+            }
+            missing.push(above);
+            above = self.parent(above);
+        };
+        while let Some(next) = missing.pop() {
+            current = match &current {
+                None => None,
+                Some(parent) => match parent.open_dir(self.name(next)) {
+                    Ok(dir) => Some(dir),
+                    Err(error) if is_gone(&error) => None,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            if open.len() >= MAX_OPEN {
+                open.clear();
+            }
+            open.insert(next, current.clone());
+        }
+        Ok(current)
+    }
+}
