@@ -1,0 +1,128 @@
+//! Simulated circumstances: kernels that lack system calls, and user namespaces.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// Runs `work` on a thread of its own in which these system calls (`libc::SYS_…`) answer `ENOSYS`, as on a
+/// kernel that does not know them. Threads and processes that `work` starts inherit that, and `no_new_privs`.
+///
+/// # Errors
+/// When the filter cannot be installed.
+///
+/// # Panics
+/// When `work` does.
+pub fn without_calls<T: Send>(calls: &[libc::c_long], work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|&call| (call, Vec::new())).collect();
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch);
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The new mount API, openat2 and statmount: what kernels before 5.2, 5.6 and 6.8 lack.
+pub const NEW_CALLS: &[libc::c_long] = &[
+    libc::SYS_fsopen,
+    libc::SYS_open_tree,
+    libc::SYS_openat2,
+    libc::SYS_mount_setattr,
+    // statmount and listmount, on every architecture.
+    457,
+    458,
+];
+
+/// Runs a program as root of a new user namespace (with its own mounts) that maps ids 0 to 65,535 to 100,000 and
+/// up, and waits for it. Needs root outside, for the mapping.
+///
+/// # Errors
+/// When the namespace cannot be made.
+pub fn in_user_namespace(command: &Command) -> io::Result<Output> {
+    // The namespace is made by unshare(1), which then waits for a line, so that the mapping is there before the
+    // program starts.
+    let script = "read -r _ && exec setpriv --reuid 0 --regid 0 --clear-groups -- \"$@\" < /dev/null";
+    let mut child = Command::new("unshare");
+    // Without --keep-caps the shell, whose id is not mapped yet, would lose the privilege to become root.
+    child.args([
+        "--user",
+        "--keep-caps",
+        "--mount",
+        "--propagation",
+        "private",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    child.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => child.env(name, value),
+            None => child.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        child.current_dir(directory);
+    }
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let user_namespace = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/user"));
+    let id = child.id().to_string();
+    while user_namespace(&id)? == user_namespace("self")? {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("unshare: {status}")));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for map in ["uid_map", "gid_map"] {
+        std::fs::write(format!("/proc/{id}/{map}"), "0 100000 65536\n")?;
+    }
+    let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe to unshare"))?;
+    stdin.write_all(b"\n")?;
+    drop(stdin);
+    child.wait_with_output()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_are_taken_away_answer_enosys_and_only_there() {
+        let call = || {
+            rustix::fs::openat2(
+                rustix::fs::CWD,
+                "/",
+                rustix::fs::OFlags::PATH,
+                rustix::fs::Mode::empty(),
+                rustix::fs::ResolveFlags::empty(),
+            )
+        };
+        let inside = without_calls(NEW_CALLS, || call().map(drop)).unwrap();
+        assert_eq!(inside, Err(rustix::io::Errno::NOSYS));
+        assert!(call().is_ok());
+    }
+
+    #[test]
+    fn a_user_namespace_has_its_root_and_65536_ids() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "id -u; cat /proc/self/uid_map; mount -t tmpfs x /mnt && chown 65535:65535 /mnt && stat -c %u /mnt"]);
+        let output = in_user_namespace(&command).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["0", "0", "100000", "65536", "65535"],
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
