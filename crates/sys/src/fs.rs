@@ -27,6 +27,14 @@ pub fn create_file(path: impl AsRef<Path>, mode: u32) -> Result<File> {
     open(path.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC, mode)
 }
 
+/// Opens a file that exists for writing by path, following symlinks: for the kernel's own files.
+///
+/// # Errors
+/// Those of `openat`.
+pub fn open_file_for_writing(path: impl AsRef<Path>) -> Result<File> {
+    open(path.as_ref(), OFlags::WRONLY, 0)
+}
+
 fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File> {
     let fd = call(
         "openat",

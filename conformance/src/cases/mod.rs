@@ -1,0 +1,25 @@
+//! The cases, one file per topic, and the actions that other processes do for them.
+//!
+//! To add a case, write a row into its topic's table and the function below it; to add a topic, name its tables
+//! here.
+
+use crate::case::{Action, Case};
+
+pub(crate) mod content;
+mod prelude;
+
+/// Every table of cases, in the order of the contract.
+const CASES: &[&[Case]] = &[];
+
+/// Every table of actions.
+const ACTIONS: &[&[Action]] = &[];
+
+/// Every case.
+pub fn all() -> Vec<&'static Case> {
+    CASES.iter().chain(content::CASES).copied().flatten().collect()
+}
+
+/// Every action.
+pub(crate) fn actions() -> Vec<Action> {
+    ACTIONS.iter().chain(content::ACTIONS).copied().flatten().copied().collect()
+}

@@ -1,0 +1,113 @@
+//! Finds out what the machine, the scratch file system and the privileges of this process can do, by trying it.
+//!
+//! Invariant: a probe says why a feature is missing in words that a person can act on, and undoes what it did.
+
+use std::path::Path;
+
+use layerstore_sys as sys;
+use sys::xattr::{self, On};
+use sys::{DeviceId, Dir, FileType, Timestamp};
+
+use crate::need::Feature;
+
+type Result = std::result::Result<(), String>;
+
+/// Tries one feature in `scratch`.
+pub(crate) fn feature(feature: Feature, scratch: &Path) -> Result {
+    let name = feature.name().as_bytes();
+    let dir = Dir::open(scratch).and_then(|dir| dir.ensure_dir(name, 0o700)).map_err(text)?;
+    let result = match feature {
+        Feature::Mounts => mounts(&dir),
+        Feature::Owners => attempt(&dir, |dir| dir.set_owner(b"file", 12_345, 54_321)),
+        Feature::UserXattrs => attempt(&dir, |dir| xattr::set(On::Entry(dir, b"file"), b"user.probe", b"1")),
+        Feature::TrustedXattrs => {
+            attempt(&dir, |dir| xattr::set(On::Entry(dir, b"file"), b"trusted.probe", b"1"))
+        }
+        Feature::FileCapabilities => {
+            attempt(&dir, |dir| xattr::set(On::Entry(dir, b"file"), b"security.capability", FILE_CAPABILITY))
+        }
+        Feature::Acls => {
+            attempt(&dir, |dir| xattr::set(On::Entry(dir, b"file"), b"system.posix_acl_access", ACL))
+        }
+        Feature::DeviceNodes => attempt(&dir, |dir| {
+            dir.make_node(b"device", FileType::CharDevice, 0o600, DeviceId { major: 1, minor: 3 })
+        }),
+        Feature::Holes => holes(&dir),
+        Feature::Reflinks => attempt(&dir, |dir| {
+            let source = dir.open_file(b"file")?;
+            dir.create_file(b"clone", 0o600)?.clone_from_file(std::os::fd::AsFd::as_fd(&source))
+        }),
+        Feature::IdMappedMounts => id_mapped_mounts(&dir),
+        Feature::WideTimes => wide_times(&dir),
+    };
+    let removed = Dir::open(scratch).and_then(|dir| sys::remove::tree(&dir, name)).map_err(text);
+    result.and(removed)
+}
+
+/// `cap_net_raw` permitted and effective, revision 2 of the xattr (linux/capability.h).
+const FILE_CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// `user::rw-, user:1:r--, group::r--, mask::r--, other::---` (linux/posix_acl_xattr.h).
+const ACL: &[u8] = &[
+    2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 1, 0, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16,
+    0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+];
+
+fn text(error: sys::Error) -> String {
+    error.to_string()
+}
+
+fn attempt(dir: &Dir, what: impl FnOnce(&Dir) -> sys::Result<()>) -> Result {
+    dir.create_file(b"file", 0o600).and_then(|file| file.write_all_at(b"data", 0)).map_err(text)?;
+    what(dir).map_err(text)
+}
+
+fn mounts(dir: &Dir) -> Result {
+    use nix::mount::{MntFlags, MsFlags};
+    let path = dir.path();
+    nix::mount::mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|errno| format!("mount(2) says {errno}; run as root, or with a user namespace"))?;
+    nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(|errno| format!("umount2(2) says {errno}"))
+}
+
+fn holes(dir: &Dir) -> Result {
+    let file = dir.create_file(b"holes", 0o600).map_err(text)?;
+    file.set_length(4 << 20).map_err(text)?;
+    file.write_all_at(b"end", (4 << 20) - 3).map_err(text)?;
+    match file.next_data(0).map_err(text)? {
+        Some((start, _)) if start > 0 => Ok(()),
+        _ => Err("lseek(SEEK_DATA) finds data where nothing was written".to_owned()),
+    }
+}
+
+fn wide_times(dir: &Dir) -> Result {
+    dir.create_file(b"file", 0o600).map_err(text)?;
+    for seconds in [-1_000_000_000, 5_000_000_000] {
+        let time = Timestamp { seconds, nanos: 123_456_789 };
+        dir.set_mtime(b"file", time).map_err(text)?;
+        if dir.stat(b"file").map_err(text)?.mtime != time {
+            return Err(format!("the time {seconds}.123456789 is not kept"));
+        }
+    }
+    Ok(())
+}
+
+fn id_mapped_mounts(dir: &Dir) -> Result {
+    let _ = dir;
+    Err("not probed yet".to_owned())
+}
+
+/// The type of the file system that holds `path`, as mount(8) calls it where it is a usual one.
+pub(crate) fn file_system(path: &Path) -> String {
+    let Ok(found) = nix::sys::statfs::statfs(path) else { return "unknown".to_owned() };
+    // linux/magic.h
+    match found.filesystem_type().0 {
+        0xEF53 => "ext4".to_owned(),
+        0x5846_5342 => "xfs".to_owned(),
+        0x9123_683E => "btrfs".to_owned(),
+        0x0102_1994 => "tmpfs".to_owned(),
+        0x794C_7630 => "overlay".to_owned(),
+        0x2FC1_2FC1 => "zfs".to_owned(),
+        other => format!("{other:#x}"),
+    }
+}
