@@ -13,6 +13,7 @@ pub mod driver;
 pub mod error;
 pub mod factory;
 pub mod id;
+pub mod layout;
 pub mod lease;
 pub mod mount;
 pub mod options;

@@ -1,0 +1,280 @@
+//! Finishes or undoes what a crash left half done.
+//!
+//! | found | done |
+//! |---|---|
+//! | an entry of `staging` that nobody holds | thrown away, with the marker in its parent |
+//! | an entry of `trash` that nobody holds | freed, with the marker in its parent |
+//! | a mark in `applying` that nobody holds | the layer is removed: it holds a part of a changeset |
+//! | after a reboot: a marker of no child, a child without a marker | dropped, made again |
+//! | after a reboot: a `sealed.json` that cannot be read | taken away: the layer was not sealed durably |
+//! | after a reboot: a `layer.json` that cannot be read, a missing parent | reported |
+//!
+//! The last three need a look at every layer and happen once per boot (a file in the runroot says that it was
+//! done): only a power cut can reorder what reached the disk.
+
+use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
+
+use crate::driver::Recovered;
+use crate::error::{Kind, Result};
+use crate::id::LayerId;
+
+use super::layers::Layers;
+use super::operation::Operation;
+use super::record::{self, RECORD, Record, SEALED, Sealed};
+use super::root::{Layer, Layout, add_marker, drop_marker};
+
+/// In the runroot: the boot in which every layer was looked at.
+const CHECKED: &str = "checked";
+
+/// What a driver adds to recovery.
+pub trait Hooks {
+    /// Undoes what the driver keeps outside of a layer's directory, before what is left of the layer is freed.
+    ///
+    /// # Errors
+    /// Those of the calls made; recovery goes on with a warning.
+    fn forget(&self, dir: &Dir) -> sys::Result<()>;
+
+    /// After a reboot: repairs what belongs to a layer and says what was wrong.
+    ///
+    /// # Errors
+    /// Those of the calls made.
+    fn repair(&self, layer: &Layer) -> Result<Vec<String>>;
+
+    /// After a reboot: removes what belongs to no layer.
+    ///
+    /// # Errors
+    /// Those of the calls made.
+    fn sweep(&self) -> Result<Vec<Recovered>>;
+}
+
+impl Layers {
+    /// Recovers; see [`Driver::recover`](crate::Driver::recover).
+    ///
+    /// # Errors
+    /// `System`.
+    pub fn recover(
+        &self,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        hooks: &dyn Hooks,
+        operation: Operation<'_>,
+    ) -> Result<Vec<Recovered>> {
+        let layout = self.layout();
+        let mut report = Vec::new();
+        self.clear(
+            &layout.staging,
+            "undid a creation that was interrupted",
+            is_live,
+            hooks,
+            operation,
+            &mut report,
+        )?;
+        self.clear(
+            &layout.trash,
+            "freed a layer whose removal was interrupted",
+            is_live,
+            hooks,
+            operation,
+            &mut report,
+        )?;
+        self.clear_applying(is_live, hooks, operation, &mut report)?;
+        let boot = this_boot(layout);
+        let marker = self.runroot.join(CHECKED);
+        let checked = sys::fs::read_to_string(&marker, 4096).ok();
+        if boot.is_none() || checked != boot {
+            self.check_all(is_live, hooks, operation, &mut report)?;
+            if let Some(boot) = boot {
+                note_checked(&self.runroot, &boot).map_err(|error| operation.system(error))?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Frees every entry of `staging` or `trash` that nobody holds.
+    fn clear(
+        &self,
+        from: &Dir,
+        what: &str,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        hooks: &dyn Hooks,
+        operation: Operation<'_>,
+        report: &mut Vec<Recovered>,
+    ) -> Result<()> {
+        let layout = self.layout();
+        for entry in from.entries().map_err(|error| operation.system(error))? {
+            let name = entry.name.as_slice();
+            let opened = from
+                .open_file(name)
+                .and_then(|file| Ok((Lock::attempt(file, lock::Mode::Exclusive)?, from.open_dir(name)?)));
+            let (_lock, dir) = match opened {
+                Ok((Ok(lock), dir)) => (lock, dir),
+                // Somebody is at it.
+                Ok((Err(_), _)) => continue,
+                // Somebody is done with it.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(operation.system(error)),
+            };
+            let record = record::read::<Record>(&dir, RECORD, operation).ok().flatten();
+            let id = record.map(|record| record.id);
+            // What lies in the trash is no layer any more, whoever works on the id now.
+            if !std::ptr::eq(from, &layout.trash) && id.as_ref().is_some_and(is_live) {
+                continue;
+            }
+            let tidied = hooks.forget(&dir).map_err(|error| operation.system(error));
+            if let Err(error) = tidied.and_then(|()| self.forget_child(&dir, operation)) {
+                tracing::warn!(%error, "could not tidy up after a layer");
+            }
+            sys::remove::tree(from, name).map_err(|error| operation.system(error))?;
+            report.push(Recovered { id, what: what.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Removes the layers that hold a part of a changeset.
+    fn clear_applying(
+        &self,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        hooks: &dyn Hooks,
+        operation: Operation<'_>,
+        report: &mut Vec<Recovered>,
+    ) -> Result<()> {
+        let layout = self.layout();
+        for entry in layout.applying.entries().map_err(|error| operation.system(error))? {
+            let Some(id) = std::str::from_utf8(&entry.name).ok().and_then(|id| LayerId::new(id).ok()) else {
+                continue;
+            };
+            if is_live(&id) {
+                continue;
+            }
+            let attempt = layout
+                .applying
+                .open_file(&entry.name)
+                .and_then(|file| Lock::attempt(file, lock::Mode::Shared));
+            match attempt {
+                // Whoever applies holds the mark; the attempt ends here, so that nobody waits for it.
+                Ok(Ok(lock)) => drop(lock),
+                Ok(Err(_)) => continue,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(operation.system(error)),
+            }
+            let what = "removed a layer into which a changeset was not applied to its end";
+            match self.remove_half_applied(&id, hooks, operation) {
+                Ok(true) => report.push(Recovered { id: Some(id), what: what.to_owned() }),
+                Ok(false) => {}
+                // Mounted by a person who looks into it: it is found again later.
+                Err(error) if error.kind() == Kind::InUse => {
+                    tracing::warn!(%error, "left alone a layer that holds a part of a changeset");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_half_applied(&self, id: &LayerId, hooks: &dyn Hooks, operation: Operation<'_>) -> Result<bool> {
+        let layout = self.layout();
+        // The mark may have been taken back, or belong to a new apply, until the lock was ours.
+        let lock = self.leases().lock(id)?;
+        if !layout.is_half_applied(id).map_err(|error| operation.system(error))? {
+            return Ok(false);
+        }
+        if !layout.exists(id, operation)? {
+            layout.forget_apply(id).map_err(|error| operation.system(error))?;
+            return Ok(false);
+        }
+        self.remove_locked(id, lock, operation, |dir| hooks.forget(dir)).map(|()| true)
+    }
+
+    /// Looks at every layer, once per boot.
+    fn check_all(
+        &self,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        hooks: &dyn Hooks,
+        operation: Operation<'_>,
+        report: &mut Vec<Recovered>,
+    ) -> Result<()> {
+        for id in self.layout().ids(operation)? {
+            if is_live(&id) {
+                continue;
+            }
+            let operation = operation.on(&id);
+            for what in self.check_layer(&id, hooks, operation)? {
+                report.push(Recovered { id: Some(id.clone()), what });
+            }
+        }
+        report.extend(hooks.sweep()?);
+        Ok(())
+    }
+
+    fn check_layer(&self, id: &LayerId, hooks: &dyn Hooks, operation: Operation<'_>) -> Result<Vec<String>> {
+        let layout = self.layout();
+        let mut found = Vec::new();
+        let Some(dir) = layout.open_layer(id, operation)? else { return Ok(found) };
+        if let Err(error) = record::read::<Sealed>(&dir, SEALED, operation)
+            && error.kind() == Kind::Corrupt
+        {
+            dir.unlink(SEALED.as_bytes()).map_err(|error| operation.system(error))?;
+            found.push(
+                "took away the record of a seal that had not reached the disk: the layer is writable"
+                    .to_owned(),
+            );
+        }
+        let layer = match layout.load(id, operation) {
+            Ok(layer) => layer,
+            Err(error) => match error.kind() {
+                Kind::NotFound => return Ok(found),
+                Kind::Corrupt | Kind::Unsupported => {
+                    found.push(format!("left alone: {}", error.message()));
+                    return Ok(found);
+                }
+                _ => return Err(error),
+            },
+        };
+        if let Some(parent) = &layer.record.parent {
+            match layout.open_layer(parent, operation)? {
+                Some(parent) => {
+                    if add_marker(&parent, &layer.record).map_err(|error| operation.system(error))? {
+                        found.push("made the marker in its parent again".to_owned());
+                    }
+                }
+                None => found.push(format!("left alone: its parent {parent} is missing")),
+            }
+        }
+        for (marker, child, token) in layout.markers(&layer.dir, operation)? {
+            // In this order: a creation that ends meanwhile is in one place or the other.
+            if layout.is_staged(&token).map_err(|error| operation.system(error))?
+                || layout.is_child(id, &child, &token, operation)?
+            {
+                continue;
+            }
+            drop_marker(&layer.dir, &marker).map_err(|error| operation.system(error))?;
+            found.push(format!("dropped the marker of the child {child}, which does not exist"));
+        }
+        found.extend(hooks.repair(&layer)?);
+        Ok(found)
+    }
+}
+
+impl Layout {
+    /// Whether the creation that `token` names is under way (or was left by a crash).
+    ///
+    /// # Errors
+    /// Those of `statx`.
+    pub fn is_staged(&self, token: &str) -> sys::Result<bool> {
+        Ok(self.staging.try_stat(token.as_bytes())?.is_some())
+    }
+}
+
+/// Names this boot and this root; none where the kernel does not say.
+fn this_boot(layout: &Layout) -> Option<String> {
+    let boot = sys::fs::read_to_string("/proc/sys/kernel/random/boot_id", 4096).ok()?;
+    let stat = layout.root().stat_self().ok()?;
+    Some(format!("{} {}:{} {}\n", boot.trim(), stat.device.major, stat.device.minor, stat.inode))
+}
+
+/// Notes it with a name of its own first: several processes may do so at once. It need not outlive the boot.
+fn note_checked(runroot: &std::path::Path, boot: &str) -> sys::Result<()> {
+    let runroot = Dir::open(runroot)?;
+    let temporary = format!(".{CHECKED}.{}", std::process::id());
+    runroot.open_or_create_file(temporary.as_bytes(), 0o600)?.write_all_at(boot.as_bytes(), 0)?;
+    runroot.rename(temporary.as_bytes(), &runroot, CHECKED.as_bytes())
+}
