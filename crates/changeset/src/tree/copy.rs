@@ -235,5 +235,5 @@ pub(super) fn copy_data(
     if !small && abilities.copy_range(source.as_fd(), to, stat.size, context)? {
         return Ok(());
     }
-    write_stream(name, b"", &mut TreeFile::new(source, stat.size), stat.size, to, context)
+    write_stream(name, b"", 0, &mut TreeFile::new(source, stat.size), stat.size, to, context)
 }

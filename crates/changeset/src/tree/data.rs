@@ -157,21 +157,25 @@ fn cannot(error: &layerstore_sys::Error) -> bool {
     )
 }
 
-/// Writes a stream of exactly `size` bytes to `to`, of which `head` came already.
+/// Writes a stream of exactly `size` bytes to `to`, of which `head` and then a hole came already.
 ///
 /// # Errors
 /// `SIZE_MISMATCH` when the chunks add up to something else; the source's; system calls.
 pub(crate) fn write_stream(
     name: &[u8],
     head: &[u8],
+    hole: u64,
     data: &mut dyn FileData,
     size: u64,
     to: &File,
     context: &Context,
 ) -> Result<()> {
     to.write_all_at(head, 0)?;
-    let mut offset = head.len() as u64;
-    let mut written = offset;
+    let mut written = head.len() as u64;
+    let mut offset = written.saturating_add(hole);
+    if offset > size {
+        return Err(wrong_size(name, size));
+    }
     while let Some(chunk) = data.next_chunk()? {
         context.check()?;
         let length = match &chunk {

@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod apply;
 mod attributes;
 mod copy;
 mod data;
@@ -17,6 +18,7 @@ mod times;
 mod view;
 
 pub use api::*;
+pub use apply::{Applied, ApplyOptions, apply};
 pub use copy::copy_tree;
 pub use data::TreeFile;
 pub use measure::{Usage, measure};

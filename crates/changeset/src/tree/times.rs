@@ -1,4 +1,4 @@
-//! Directories whose times (and perhaps modes) are set when everything else is written: writing an entry changes
+//! Directories whose times are set when everything else is written: writing an entry changes
 //! its directory's time.
 //!
 //! Directories are kept as a table in which a row points to its parent's, so a directory costs its own name and
@@ -29,7 +29,6 @@ struct Row {
     parent: u32,
     name: Box<[u8]>,
     mtime: Option<Timestamp>,
-    mode: Option<u32>,
 }
 
 /// Directories, with what is to be set at the end.
@@ -46,7 +45,7 @@ impl Times {
 
     /// Adds a directory; its parent is in the table already.
     pub(crate) fn add(&mut self, parent: u32, name: &[u8]) -> u32 {
-        self.rows.push(Row { parent, name: name.into(), mtime: None, mode: None });
+        self.rows.push(Row { parent, name: name.into(), mtime: None });
         u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
     }
 
@@ -73,13 +72,6 @@ impl Times {
         }
     }
 
-    /// The mode to set at the end, or none.
-    pub(crate) fn set_mode(&mut self, row: u32, mode: Option<u32>) {
-        if let Some(row) = self.rows.get_mut(row as usize) {
-            row.mode = mode;
-        }
-    }
-
     /// The path of a directory from the root.
     pub(crate) fn path(&self, mut row: u32) -> Vec<u8> {
         let mut names = Vec::new();
@@ -98,16 +90,9 @@ impl Times {
     pub(crate) fn finish(&self, root: &Dir) -> Result<()> {
         let mut open = OpenDirs::new();
         for (index, row) in (0..).zip(&self.rows) {
-            if row.mtime.is_none() && row.mode.is_none() {
-                continue;
-            }
+            let Some(mtime) = row.mtime else { continue };
             let Some(dir) = self.open(root, index, &mut open)? else { continue };
-            if let Some(mode) = row.mode {
-                dir.set_mode_self(mode)?;
-            }
-            if let Some(mtime) = row.mtime {
-                dir.set_mtime(b".", mtime)?;
-            }
+            dir.set_mtime(b".", mtime)?;
         }
         Ok(())
     }

@@ -1,0 +1,376 @@
+//! Entries that are put: the last one of a name wins completely.
+
+use std::sync::Arc;
+
+use layerstore_sys::xattr::On;
+use layerstore_sys::{DeviceId, Dir, Errno, File, FileType, Stat, xattr};
+
+use super::super::attributes::{Attributes, Gives, timestamp};
+use super::super::data::{write_stream, wrong_size};
+use super::super::times::ROOT;
+use super::Applier;
+use super::places::{ALIVE, Key, PUT};
+use crate::change::{Device, Entry, Kind, Metadata};
+use crate::encoding::overlay;
+use crate::error::{Code, Error, Result};
+use crate::path::RelPath;
+use crate::stream::{Chunk, FileData};
+
+/// Largest file that the pool takes, in bytes: it is in memory as a whole until it is written.
+const SMALL: u64 = 256 << 10;
+/// Largest numbers of devices that the kernel can store (`include/linux/kdev_t.h`).
+const MAX_MAJOR: u32 = 1 << 12;
+const MAX_MINOR: u32 = 1 << 20;
+
+/// What the target has at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Nothing,
+    Whiteout,
+    Directory,
+    Other(Stat),
+}
+
+/// A file for the pool.
+pub(super) struct FileJob {
+    dir: Dir,
+    name: Box<[u8]>,
+    metadata: Metadata,
+    gives: Gives,
+    data: Vec<u8>,
+    entry: u64,
+}
+
+impl FileJob {
+    pub(super) fn write(&self, attributes: &Attributes) -> Result<()> {
+        let file = self.dir.create_file(&self.name, self.metadata.mode & 0o777)?;
+        file.write_all_at(&self.data, 0)?;
+        attributes.finish_file(&file, &self.metadata, self.gives, self.entry)
+    }
+}
+
+impl Applier<'_> {
+    /// Puts an entry; says whether it was not skipped.
+    pub(super) fn put(&mut self, mut entry: Entry, data: Option<&mut dyn FileData>) -> Result<bool> {
+        let Entry { path, kind, .. } = &entry;
+        if let Some(reason) = self.skip(path, kind)? {
+            self.attributes.warn(self.entry, reason);
+            return Ok(false);
+        }
+        if [entry.metadata.uid, entry.metadata.gid].contains(&u32::MAX) {
+            let reason = "user or group id 4294967295 means \"no change\" to the kernel";
+            return Err(Error::refused(Code::BadId, path.as_bytes(), reason));
+        }
+        entry.metadata.mode &= 0o7777;
+        self.attributes.drop_reserved(self.entry, &entry.path, &mut entry.metadata);
+        if entry.path.is_root() {
+            return self.put_root(&entry);
+        }
+        let name: Arc<[u8]> = entry.path.file_name().unwrap_or_default().into();
+        let Some(parent) = self.parent_of(&entry.path, true)? else { return Ok(false) };
+        let row = parent.row;
+        let key = self.places.key(row, &name);
+        let Entry { path, kind, metadata } = entry;
+        match kind {
+            Kind::Directory => self.put_dir(row, &name, key, &metadata)?,
+            Kind::HardLink { target } => self.link(row, &name, key, &path, &target)?,
+            Kind::File { size } => self.put_file(row, &name, key, &path, size, metadata, data)?,
+            kind => self.put_node(row, &name, key, &path, &kind, &metadata)?,
+        }
+        self.places.mark_put(row, key);
+        if parent.followed {
+            let mut place = self.places.path(row);
+            if !place.is_empty() {
+                place.push(b'/');
+            }
+            place.extend_from_slice(&name);
+            let place = RelPath::new(&place)?;
+            if place != path {
+                self.applied.relocated.push((path, place));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The reason why an entry is skipped, if it is.
+    fn skip(&mut self, path: &RelPath, kind: &Kind) -> Result<Option<String>> {
+        let (word, raw, device) = match kind {
+            Kind::CharDevice(Device { major: 0, minor: 0 }) => {
+                return Ok(Some(format!(
+                    "{path}: character device 0/0 was skipped: overlay file systems read it as a whiteout"
+                )));
+            }
+            Kind::CharDevice(device) => ("character", FileType::CharDevice, device),
+            Kind::BlockDevice(device) => ("block", FileType::BlockDevice, device),
+            _ => return Ok(None),
+        };
+        if device.major >= MAX_MAJOR || device.minor >= MAX_MINOR {
+            let reason = format!("device number {}/{} does not fit", device.major, device.minor);
+            return Err(Error::refused(Code::BadNumeric, path.as_bytes(), reason));
+        }
+        if self.may_make_devices(raw, DeviceId { major: device.major, minor: device.minor })? {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "{path}: {word} device {}/{} was skipped: the process may not make devices",
+            device.major, device.minor
+        )))
+    }
+
+    /// Whether devices can be made in the target: tried on a name of our own, before anything is replaced, so that
+    /// a skipped device changes nothing on any driver.
+    fn may_make_devices(&mut self, kind: FileType, device: DeviceId) -> Result<bool> {
+        if let Some(may) = self.devices {
+            return Ok(may);
+        }
+        let own = self.writable(ROOT)?;
+        let mut number = 0_u32;
+        loop {
+            let name = format!(".layerstore-device-{number}").into_bytes();
+            match own.make_node(&name, kind, 0, device) {
+                Ok(()) => {
+                    own.unlink(&name)?;
+                    self.devices = Some(true);
+                    return Ok(true);
+                }
+                Err(error) if matches!(error.errno(), Errno::PERM | Errno::ACCESS) => {
+                    self.devices = Some(false);
+                    return Ok(false);
+                }
+                Err(error) if error.is_exists() && number < 1000 => number += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn put_root(&mut self, entry: &Entry) -> Result<bool> {
+        if entry.kind != Kind::Directory {
+            let reason = "the root of a layer has to be a directory";
+            return Err(Error::refused(Code::RootTypeChange, b".", reason));
+        }
+        let own = self.writable(ROOT)?;
+        self.replace_dir(ROOT, &own, &entry.metadata)?;
+        let key = self.places.row_key(ROOT);
+        self.places.mark_put(ROOT, key);
+        Ok(true)
+    }
+
+    /// Gives a directory of the target other attributes; its time is set at the end.
+    pub(super) fn replace_dir(&mut self, row: u32, dir: &Dir, metadata: &Metadata) -> Result<()> {
+        let prefix = self.namespace().map(overlay::Namespace::prefix);
+        let keep = |name: &[u8]| prefix.is_some_and(|prefix| name.starts_with(prefix.as_bytes()));
+        self.attributes.replace_dir(dir, metadata, keep, self.entry)?;
+        self.places.times().set_mtime(row, timestamp(metadata.mtime));
+        let gives = self.dir_gives(metadata);
+        self.places.set_gives(row, gives);
+        Ok(())
+    }
+
+    fn put_dir(&mut self, row: u32, name: &[u8], key: Key, metadata: &Metadata) -> Result<()> {
+        let own = self.writable(row)?;
+        let opaque = match self.own(row, &own, name, key)? {
+            Own::Nothing => false,
+            Own::Whiteout => {
+                own.unlink(name)?;
+                self.lower_has_dir(row, name)?
+            }
+            Own::Other(stat) => {
+                self.unlink(&own, name, key, &stat)?;
+                self.lower_has_dir(row, name)?
+            }
+            Own::Directory => {
+                let dir = own.open_dir(name)?;
+                let child = self.places.row_of(row, name);
+                return self.replace_dir(child, &dir, metadata);
+            }
+        };
+        self.create_dir(row, &own, name, metadata, opaque)?;
+        Ok(())
+    }
+
+    /// Makes a place of the target free for something that is not a directory, and returns its directory.
+    pub(super) fn vacate(&mut self, row: u32, name: &[u8], key: Key) -> Result<Dir> {
+        let own = self.writable(row)?;
+        match self.own(row, &own, name, key)? {
+            Own::Nothing => {}
+            Own::Whiteout => own.unlink(name)?,
+            Own::Other(stat) => self.unlink(&own, name, key, &stat)?,
+            Own::Directory => self.remove_tree(&own, name, key)?,
+        }
+        // A directory of the lower layers may be cached that is hidden from now on.
+        if self.places.is_directory(key) {
+            self.places.forget();
+        }
+        Ok(own)
+    }
+
+    /// What the target itself has at a place.
+    pub(super) fn own(&mut self, row: u32, own: &Dir, name: &[u8], key: Key) -> Result<Own> {
+        if self.places.is_vacant(row, key) {
+            return Ok(Own::Nothing);
+        }
+        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+            self.settle()?;
+        }
+        Ok(match own.try_stat(name)? {
+            None => Own::Nothing,
+            Some(stat) if stat.kind == FileType::Directory => Own::Directory,
+            Some(stat) if self.namespace().is_some() && stat.is_whiteout_device() => Own::Whiteout,
+            Some(stat) => Own::Other(stat),
+        })
+    }
+
+    /// Removes an entry of the target that is not a directory and that another one replaces.
+    fn unlink(&mut self, own: &Dir, name: &[u8], key: Key, stat: &Stat) -> Result<()> {
+        if stat.kind == FileType::Regular && self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+            self.applied.replaced += 1;
+        }
+        if stat.kind == FileType::Symlink {
+            self.places.forget();
+        }
+        Ok(own.unlink(name)?)
+    }
+
+    /// Removes a directory of the target with everything in it.
+    pub(super) fn remove_tree(&mut self, own: &Dir, name: &[u8], key: Key) -> Result<()> {
+        if self.places.marks(key).is_some_and(|marks| marks & (ALIVE | PUT) != 0) {
+            self.settle()?;
+            self.applied.replaced += self.count_files(own.open_dir(name)?, key)?;
+        }
+        self.places.forget();
+        Ok(layerstore_sys::remove::tree(own, name)?)
+    }
+
+    /// How many files of this stream lie in a directory of the target.
+    fn count_files(&self, dir: Dir, key: Key) -> Result<u64> {
+        let mut count = 0;
+        let entries = dir.entries()?;
+        let mut stack = vec![(dir, key, entries)];
+        while let Some((dir, key, pending)) = stack.last_mut() {
+            let Some(entry) = pending.pop() else {
+                stack.pop();
+                continue;
+            };
+            let place = self.places.key_below(*key, &entry.name);
+            let Some(marks) = self.places.marks(place) else { continue };
+            match dir.try_stat(&entry.name)?.map(|stat| stat.kind) {
+                Some(FileType::Regular) if marks & PUT != 0 => count += 1,
+                Some(FileType::Directory) => {
+                    let child = dir.open_dir(&entry.name)?;
+                    let entries = child.entries()?;
+                    stack.push((child, place, entries));
+                }
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one entry and where it goes")]
+    fn put_file(
+        &mut self,
+        row: u32,
+        name: &[u8],
+        key: Key,
+        path: &RelPath,
+        size: u64,
+        metadata: Metadata,
+        data: Option<&mut dyn FileData>,
+    ) -> Result<()> {
+        let bytes = path.as_bytes();
+        let data = data.ok_or_else(|| wrong_size(bytes, size))?;
+        self.applied.bytes = self.applied.bytes.saturating_add(size);
+        if self.applied.bytes > self.limits.bytes {
+            let reason = format!("the layer has more than {} bytes of file data", self.limits.bytes);
+            return Err(Error::refused(Code::LimitExceeded, bytes, reason));
+        }
+        let dir = self.vacate(row, name, key)?;
+        let gives = self.places.gives(row);
+        let clone = size > 0 && self.abilities.may_clone() && data.descriptor().is_some();
+        let mut head = Vec::new();
+        let mut hole = 0;
+        if size <= SMALL && !clone {
+            head.reserve_exact(usize::try_from(size).unwrap_or_default());
+            loop {
+                match data.next_chunk()? {
+                    Some(Chunk::Data(bytes)) => head.extend_from_slice(bytes),
+                    Some(Chunk::Hole(length)) => {
+                        hole = length;
+                        break;
+                    }
+                    None => break,
+                }
+                if head.len() as u64 > size {
+                    return Err(wrong_size(path.as_bytes(), size));
+                }
+            }
+            if hole == 0 {
+                if head.len() as u64 != size {
+                    return Err(wrong_size(bytes, size));
+                }
+                let weight = head.len() + 256;
+                let job = FileJob { dir, name: name.into(), metadata, gives, data: head, entry: self.entry };
+                self.in_flight = true;
+                return self.pool.push(job, weight);
+            }
+        }
+        let file = dir.create_file(name, metadata.mode & 0o777)?;
+        if !(clone && self.fill_from_descriptor(data, &file, size)?) {
+            write_stream(bytes, &head, hole, data, size, &file, self.context)?;
+        }
+        self.attributes.finish_file(&file, &metadata, gives, self.entry)
+    }
+
+    /// Fills a new file inside the kernel; says whether it could.
+    fn fill_from_descriptor(&self, data: &mut dyn FileData, to: &File, size: u64) -> Result<bool> {
+        let Some(source) = data.descriptor() else { return Ok(false) };
+        Ok(self.abilities.clone_file(source, to, size)?
+            || (size > SMALL && self.abilities.copy_range(source, to, size, self.context)?))
+    }
+
+    fn put_node(
+        &mut self,
+        row: u32,
+        name: &[u8],
+        key: Key,
+        path: &RelPath,
+        kind: &Kind,
+        metadata: &Metadata,
+    ) -> Result<()> {
+        if matches!(kind, Kind::Symlink { target } if target.is_empty()) {
+            return Err(Error::refused(Code::EmptyLink, path.as_bytes(), "the symlink has no target"));
+        }
+        let dir = self.vacate(row, name, key)?;
+        let gives = self.places.gives(row);
+        let none = DeviceId { major: 0, minor: 0 };
+        let number = |device: &Device| DeviceId { major: device.major, minor: device.minor };
+        let (node, device) = match kind {
+            Kind::Symlink { target } => {
+                match dir.make_symlink(name, target) {
+                    Err(error) if error.errno() == Errno::NAMETOOLONG => {
+                        let reason = "the symlink's target is too long";
+                        return Err(Error::refused(Code::LinkTooLong, path.as_bytes(), reason));
+                    }
+                    result => result?,
+                }
+                return self.attributes.finish_node(&dir, name, metadata, gives, true, self.entry);
+            }
+            Kind::CharDevice(device) => (FileType::CharDevice, number(device)),
+            Kind::BlockDevice(device) => (FileType::BlockDevice, number(device)),
+            Kind::Socket => (FileType::Socket, none),
+            _ => (FileType::Fifo, none),
+        };
+        dir.make_node(name, node, metadata.mode & 0o777, device)?;
+        self.attributes.finish_node(&dir, name, metadata, gives, false, self.entry)
+    }
+
+    /// Whether a file of the target has its data in a lower layer.
+    pub(super) fn is_metacopy(&self, dir: &Dir, name: &[u8]) -> Result<bool> {
+        match self.namespace() {
+            Some(namespace) => {
+                Ok(xattr::get(On::Entry(dir, name), namespace.metacopy().as_bytes())?.is_some())
+            }
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Where an entry lies: its parents are resolved component by component over the view so far.
+//!
+//! A parent that is a symlink is followed inside the root: an absolute one begins again at the root, one that
+//! climbs out is refused. The last component is never resolved.
+
+use layerstore_sys::{Dir, FileType};
+
+use super::super::times::ROOT;
+use super::super::view::{Part, read_xattrs};
+use super::places::{Key, PUT};
+use super::{Applier, implied};
+use crate::change::{Metadata, Time};
+use crate::encoding::overlay::Namespace;
+use crate::error::{Code, Error, Result};
+use crate::path::{MAX_COMPONENT, RelPath};
+
+/// Most symlinks on the way to one entry, as in the kernel (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// Where an entry's parent path leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parent {
+    pub(super) row: u32,
+    /// Whether a symlink was followed.
+    pub(super) followed: bool,
+}
+
+impl Applier<'_> {
+    /// Resolves the directory that holds `path`; none when it is not there and is not to be made.
+    pub(super) fn parent_of(&mut self, path: &RelPath, make: bool) -> Result<Option<Parent>> {
+        let bytes = path.as_bytes();
+        let cut = bytes.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        self.resolve(bytes.get(..cut).unwrap_or_default(), path, make)
+    }
+
+    /// Resolves a path whose every component is a directory or leads to one; `entry` is what errors name.
+    pub(super) fn resolve(&mut self, path: &[u8], entry: &RelPath, make: bool) -> Result<Option<Parent>> {
+        if let Some((row, followed)) = self.places.last(path) {
+            return Ok(Some(Parent { row, followed }));
+        }
+        // What is still to walk, the next component last.
+        let mut todo: Vec<Vec<u8>> = Vec::new();
+        push_reversed(&mut todo, path);
+        let refuse = |code, reason: &str| Err(Error::refused(code, entry.as_bytes(), reason));
+        let (mut row, mut links) = (ROOT, 0);
+        while let Some(name) = todo.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." if row == ROOT => {
+                    return refuse(
+                        Code::SymlinkEscape,
+                        "a symlink on the way climbs out of the layer's root",
+                    );
+                }
+                b".." => {
+                    row = self.places.parent(row);
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some(known) = self.places.known(row, &name) {
+                row = known;
+                continue;
+            }
+            if name.len() > MAX_COMPONENT {
+                return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
+            }
+            let key = self.places.key(row, &name);
+            if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+                // It may be a file that is still being written.
+                self.settle()?;
+            }
+            match self.places.node(row)?.lookup(&name)? {
+                None if make => row = self.make_implied(row, &name, key)?,
+                None => return Ok(None),
+                Some(node) if node.merged.is_some() => {
+                    row = self.places.row_of(row, &name);
+                    if let Some(dir) = node.merged {
+                        self.places.remember(row, dir);
+                    }
+                }
+                Some(node) if node.stat.kind == FileType::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return refuse(Code::SymlinkLoop, "more than 40 symlinks on the way");
+                    }
+                    let text = node.link_text()?;
+                    if text.starts_with(b"/") {
+                        row = ROOT;
+                    }
+                    push_reversed(&mut todo, &text);
+                }
+                Some(_) => return refuse(Code::NotDir, "a parent is not a directory"),
+            }
+        }
+        self.places.set_last(path, row, links > 0);
+        Ok(Some(Parent { row, followed: links > 0 }))
+    }
+
+    /// Makes a directory that the stream leaves out and the view does not have.
+    fn make_implied(&mut self, row: u32, name: &[u8], key: Key) -> Result<u32> {
+        let own = self.writable(row)?;
+        let hidden = !self.places.is_vacant(row, key) && own.try_stat(name)?.is_some();
+        if hidden {
+            // Only a whiteout is there and yet not in the view.
+            own.unlink(name)?;
+        }
+        let opaque = hidden && self.lower_has_dir(row, name)?;
+        let child = self.create_dir(row, &own, name, &implied(), opaque)?;
+        self.places.node(child)?;
+        Ok(child)
+    }
+
+    /// Whether the lower layers have a directory at a place where the target has something else.
+    pub(super) fn lower_has_dir(&mut self, row: u32, name: &[u8]) -> Result<bool> {
+        Ok(self.places.below(row, name)?.is_some_and(|node| node.merged.is_some()))
+    }
+
+    /// The target's own directory for a directory of the view, made with the lower one's attributes where the
+    /// target has none yet (a copy-up), and ready to be written to.
+    pub(super) fn writable(&mut self, row: u32) -> Result<Dir> {
+        let mut missing = Vec::new();
+        let mut above = row;
+        while !self.places.is_ready(above) {
+            missing.push(above);
+            if above == ROOT {
+                break;
+            }
+            above = self.places.parent(above);
+        }
+        while let Some(next) = missing.pop() {
+            let node = self.places.node(next)?;
+            if let Some(own) = node.own(0) {
+                self.places.make_ready(next, own, self.attributes)?;
+                continue;
+            }
+            let Some(lower) = node.parts.first() else { continue };
+            let holder = self.places.parent(next);
+            let parent = self.own_dir(holder)?;
+            let xattrs = read_xattrs(layerstore_sys::xattr::On::Dir(&lower.dir), |name| {
+                [Namespace::Trusted, Namespace::User].iter().all(|n| !name.starts_with(n.prefix().as_bytes()))
+            })?;
+            let stat = lower.dir.stat_self()?;
+            let mtime = Time { seconds: stat.mtime.seconds, nanos: stat.mtime.nanos };
+            let metadata = Metadata { uid: stat.uid, gid: stat.gid, mode: stat.mode, mtime, xattrs };
+            let name = self.places.name(next);
+            self.create_dir(holder, &parent, &name, &metadata, false)?;
+            // The new directory comes before the ones that it is merged with.
+            let dir = parent.open_dir(&name)?;
+            let stat = dir.stat_self()?;
+            let mut merged = (*node).clone();
+            merged.parts.insert(0, Part { layer: 0, dir, stat, xattr_whiteouts: false });
+            self.places.remember(next, merged);
+        }
+        self.own_dir(row)
+    }
+
+    /// The target's own directory, which is there.
+    pub(super) fn own_dir(&mut self, row: u32) -> Result<Dir> {
+        let node = self.places.node(row)?;
+        let missing = || {
+            let path = String::from_utf8_lossy(&self.places.path(row)).into_owned();
+            layerstore_sys::Error::new("openat", path, layerstore_sys::Errno::NOENT)
+        };
+        Ok(node.own(0).cloned().ok_or_else(missing)?)
+    }
+}
+
+/// Adds the components of a path to a list whose last element is the next to walk.
+fn push_reversed(todo: &mut Vec<Vec<u8>>, path: &[u8]) {
+    todo.extend(path.rsplit(|&b| b == b'/').map(<[u8]>::to_vec));
+}
