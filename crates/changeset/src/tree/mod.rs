@@ -6,20 +6,20 @@
 //! diff  : View (base), View (now) ─→ ChangeSink, in normal form
 //! ```
 
-mod api;
 mod apply;
 mod attributes;
 mod copy;
 mod data;
+mod diff;
 mod measure;
 mod pool;
 mod search;
 mod times;
 mod view;
 
-pub use api::*;
 pub use apply::{Applied, ApplyOptions, apply};
 pub use copy::copy_tree;
 pub use data::TreeFile;
+pub use diff::{ChangeKind, PathChange, changes, compare, diff};
 pub use measure::{Usage, measure};
 pub use view::{LayerTree, Listed, MergedDir, Node, View};
