@@ -1,2 +1,7 @@
-//! The `layerstore` binary.
-fn main() {}
+//! The `layerstore` binary: the command line with the drivers that are compiled in.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    layerstore_cli::run(layerstore_driver::Registry::new())
+}

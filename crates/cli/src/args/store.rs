@@ -1,0 +1,27 @@
+//! Arguments of the verbs about the store as a whole, and of the conformance suite.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Only records against disk, no contents
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// Arguments of `conformance`; drivers and format are the global flags.
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// Only cases whose name fits (`*` and `?`)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) case: Option<String>,
+    /// Directory on the file system to test; a temporary one is made in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// List clauses, cases and saboteurs, and run nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+}

@@ -1,0 +1,1 @@
+//! `conformance`: the suite, run on this machine's drivers.

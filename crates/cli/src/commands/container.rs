@@ -1,0 +1,153 @@
+//! Verbs about containers.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use layerstore::{ChangeKind, CommitOptions, ContainerOptions, MountOptions, PathChange};
+use serde_json::json;
+
+use super::each;
+use crate::args::{Commit, Create, Export, Mount, Rm, Unmount};
+use crate::failure::{Failure, Result};
+use crate::output::{self, ago, line, short, size, table};
+use crate::session::Session;
+
+pub(super) fn create(session: &Session, arguments: Create) -> Result<()> {
+    let options =
+        ContainerOptions { name: arguments.name, size_limit: arguments.size, ..ContainerOptions::default() };
+    let container = session.store()?.create_container(&arguments.image, &options, &session.context)?;
+    session.print(&container, |container| line(&container.id))
+}
+
+pub(super) fn ps(session: &Session) -> Result<()> {
+    let store = session.store()?;
+    let containers = store.containers()?;
+    let sizes = containers
+        .iter()
+        .map(|container| Ok(store.container_usage(&container.id, &session.context)?.bytes))
+        .collect::<Result<Vec<_>>>()?;
+    if session.format() == crate::args::Format::Json {
+        let listed: Vec<_> = containers
+            .iter()
+            .zip(&sizes)
+            .map(|(container, size)| json!({ "container": container, "size": size }))
+            .collect();
+        return Ok(output::json(&listed)?);
+    }
+    let rows = containers.iter().zip(&sizes).map(|(container, bytes)| {
+        let mounted = match container.mounts.first() {
+            Some(path) => path.display().to_string(),
+            None if container.mounted => "elsewhere".to_owned(),
+            None => String::new(),
+        };
+        vec![
+            short(&container.id),
+            container.name.clone().unwrap_or_default(),
+            container.image_name.clone().unwrap_or_else(|| short(container.image)),
+            ago(container.created),
+            mounted,
+            size(*bytes),
+        ]
+    });
+    Ok(table(&["CONTAINER ID", "NAME", "IMAGE", "CREATED", "MOUNTED", "SIZE"], rows)?)
+}
+
+pub(super) fn mount(session: &Session, arguments: Mount) -> Result<()> {
+    let store = session.store()?;
+    let Some(container) = arguments.container else {
+        let mounted: Vec<_> =
+            store.containers()?.into_iter().filter(|container| !container.mounts.is_empty()).collect();
+        return session.print(&mounted, |mounted| {
+            let rows = mounted.iter().flat_map(|container| {
+                container.mounts.iter().map(|path| {
+                    vec![
+                        short(&container.id),
+                        container.name.clone().unwrap_or_default(),
+                        path.display().to_string(),
+                    ]
+                })
+            });
+            table(&["CONTAINER ID", "NAME", "MOUNTED"], rows)
+        });
+    };
+    let options =
+        MountOptions { target: arguments.target, read_only: arguments.ro, ..MountOptions::default() };
+    let path = store.mount(&container, &options)?;
+    session.print(&json!({ "path": path }), |_| output::path(&path))
+}
+
+pub(super) fn unmount(session: &Session, arguments: &Unmount) -> Result<()> {
+    let store = session.store()?;
+    each(session, &arguments.containers, |container| {
+        store.unmount(container, None)?;
+        Ok(line(container)?)
+    })
+}
+
+pub(super) fn diff(session: &Session, name: &str) -> Result<()> {
+    let changes = session.store()?.diff(name, &session.context)?;
+    print_changes(session, &changes)
+}
+
+/// Prints changes as lines, or as JSON with the path as text; bytes that are not UTF-8 are escaped there.
+pub(super) fn print_changes(session: &Session, changes: &[PathChange]) -> Result<()> {
+    let word = |kind| match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Modified => "modified",
+        ChangeKind::Deleted => "deleted",
+    };
+    let path = |change: &PathChange| match std::str::from_utf8(change.path.as_bytes()) {
+        Ok(path) => format!("/{path}"),
+        Err(_) => format!("/{}", change.path),
+    };
+    let listed: Vec<_> =
+        changes.iter().map(|change| json!({ "kind": word(change.kind), "path": path(change) })).collect();
+    session.print(&listed, |_| output::changes(changes))
+}
+
+pub(super) fn commit(session: &Session, arguments: Commit) -> Result<()> {
+    let options = CommitOptions {
+        author: arguments.author,
+        message: arguments.message,
+        changes: arguments.change,
+        name: arguments.name,
+    };
+    let id = session.store()?.commit(&arguments.container, &options, &session.context)?;
+    session.print(&json!({ "id": id }), |_| line(id))
+}
+
+pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
+    let store = session.store()?;
+    let Some(path) = &arguments.output else {
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            return Err(Failure::usage("export", "a tar does not go to a terminal: use -o FILE or a pipe"));
+        }
+        store.export(&arguments.container, &mut stdout.lock(), &session.context)?;
+        return Ok(());
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        let what = path.display().to_string();
+        Failure::Store(layerstore::Error::new(layerstore::Kind::System, "export", what, error.to_string()))
+    };
+    // Looked up first, so that a wrong name does not empty a file that is there.
+    store.container(&arguments.container)?;
+    let mut file = layerstore_sys::fs::create_file(path, 0o666).map_err(|error| failed(&error))?;
+    let written = store
+        .export(&arguments.container, &mut file, &session.context)
+        .map_err(Failure::from)
+        .and_then(|_| file.flush().map_err(|error| failed(&error)))
+        .and_then(|()| file.sync().map_err(|error| failed(&error)));
+    if written.is_err() {
+        // Half a tar would pass for a whole one; the first error is the one to report.
+        let _ = layerstore_sys::fs::remove_file(path);
+    }
+    written
+}
+
+pub(super) fn rm(session: &Session, arguments: &Rm) -> Result<()> {
+    let store = session.store()?;
+    each(session, &arguments.containers, |container| {
+        let id = store.remove_container(container, arguments.force)?;
+        Ok(line(id)?)
+    })
+}

@@ -1,0 +1,121 @@
+//! Verbs about images.
+
+use layerstore::{ImageName, PullOptions, PushOptions, Removal};
+use serde_json::json;
+
+use super::each;
+use crate::args::{self, Pull, Push, Rmi, Tag};
+use crate::failure::Result;
+use crate::output::{self, ago, ago_text, line, short, size, table};
+use crate::progress;
+use crate::session::Session;
+
+pub(super) fn pull(session: &Session, arguments: &Pull) -> Result<()> {
+    let options = PullOptions {
+        names: arguments.name.iter().cloned().collect(),
+        watcher: progress::watcher(session.quiet()),
+    };
+    let pulled = session.store()?.pull(&arguments.source, &options, &session.context)?;
+    pulled.warnings.iter().for_each(output::warning);
+    session.print(&pulled, |pulled| line(pulled.id))
+}
+
+pub(super) fn push(session: &Session, arguments: &Push) -> Result<()> {
+    let options = PushOptions {
+        compression: match arguments.compression {
+            args::Compression::Gzip => layerstore::Compression::Gzip,
+            args::Compression::Zstd => layerstore::Compression::Zstd,
+            args::Compression::None => layerstore::Compression::None,
+        },
+        watcher: progress::watcher(session.quiet()),
+    };
+    let digest =
+        session.store()?.push(&arguments.image, &arguments.destination, &options, &session.context)?;
+    session.print(&json!({ "manifest": digest }), |_| line(digest))
+}
+
+pub(super) fn images(session: &Session) -> Result<()> {
+    let images = session.store()?.images()?;
+    session.print(&images, |images| {
+        let none = || "<none>".to_owned();
+        let row = |image: &layerstore::ImageSummary, name: Option<&ImageName>| {
+            let created = match &image.created {
+                Some(created) => ago_text(Some(created)),
+                None => ago(image.stored),
+            };
+            vec![
+                name.map_or_else(none, |name| name.repository.clone()),
+                name.and_then(|name| name.tag.clone()).unwrap_or_else(none),
+                short(image.id),
+                created,
+                size(image.size),
+            ]
+        };
+        let rows = images.iter().flat_map(|image| match image.names.as_slice() {
+            [] => vec![row(image, None)],
+            names => names.iter().map(|name| row(image, Some(name))).collect(),
+        });
+        table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], rows)
+    })
+}
+
+pub(super) fn inspect(session: &Session, names: &[String]) -> Result<()> {
+    let store = session.store()?;
+    let mut found = Vec::new();
+    let outcome = each(session, names, |name| {
+        found.push(store.inspect(name)?);
+        Ok(())
+    });
+    output::json(&found)?;
+    outcome
+}
+
+pub(super) fn history(session: &Session, image: &str) -> Result<()> {
+    let history = session.store()?.history(image)?;
+    session.print(&history, |history| {
+        let rows = history.iter().map(|step| {
+            vec![
+                step.diff_id.map_or_else(|| "<none>".to_owned(), short),
+                ago_text(step.created.as_deref()),
+                clip(step.created_by.as_deref().unwrap_or_default()),
+                size(step.size),
+                step.comment.clone().unwrap_or_default(),
+            ]
+        });
+        table(&["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows)
+    })
+}
+
+/// A command as a table shows it; `--format json` has the whole.
+fn clip(text: &str) -> String {
+    const MOST: usize = 45;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST - 1).chain(['…']).collect()
+}
+
+pub(super) fn tag(session: &Session, arguments: &Tag) -> Result<()> {
+    session.store()?.tag(&arguments.image, &arguments.name)?;
+    Ok(())
+}
+
+pub(super) fn untag(session: &Session, name: &str) -> Result<()> {
+    let name = session.store()?.untag(name)?;
+    session.print(&[Removal::Untagged(name)], |removals| removals.iter().try_for_each(line))
+}
+
+pub(super) fn rmi(session: &Session, arguments: &Rmi) -> Result<()> {
+    let store = session.store()?;
+    let mut removed = Vec::new();
+    let outcome = each(session, &arguments.images, |image| {
+        let removals = store.remove_image(image, arguments.force)?;
+        if session.format() == crate::args::Format::Text {
+            removals.iter().try_for_each(line)?;
+        }
+        removed.extend(removals);
+        Ok(())
+    });
+    session.print(&removed, |_| Ok(()))?;
+    outcome
+}

@@ -1,0 +1,88 @@
+//! What a verb fails with, how that is shown, and which exit code it gives.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::args::Format;
+
+/// Why a verb failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The store refused or failed: exit 1.
+    Store(layerstore::Error),
+    /// Wrong usage or configuration: exit 2.
+    Usage(layerstore::Error),
+    /// stdout could not be written.
+    Output(std::io::Error),
+    /// Everything was said already: exit 1.
+    Reported,
+}
+
+/// What verbs return.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl From<layerstore::Error> for Failure {
+    fn from(error: layerstore::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    /// Arguments that clap cannot check.
+    pub(crate) fn usage(operation: &'static str, message: impl Into<String>) -> Self {
+        Self::Usage(layerstore::Error::new(layerstore::Kind::InvalidInput, operation, "", message))
+    }
+
+    /// Prints the failure and says how the program exits.
+    pub(crate) fn report(&self, format: Format) -> ExitCode {
+        match self {
+            Self::Store(error) => {
+                print(error, format);
+                ExitCode::from(1)
+            }
+            Self::Usage(error) => {
+                print(error, format);
+                ExitCode::from(2)
+            }
+            // Whoever read stdout has seen enough, as with `| head`.
+            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
+            Self::Output(error) => {
+                let kind = layerstore::Kind::System;
+                print(&layerstore::Error::new(kind, "write", "stdout", error.to_string()), format);
+                ExitCode::from(1)
+            }
+            Self::Reported => ExitCode::from(1),
+        }
+    }
+}
+
+/// Prints an error on stderr: one line and a hint, or one JSON object.
+pub(crate) fn print(error: &layerstore::Error, format: Format) {
+    let mut stderr = std::io::stderr().lock();
+    // Nowhere is left to complain to when stderr is closed.
+    let _ = if format == Format::Text {
+        writeln!(stderr, "layerstore: {error}").and_then(|()| match error.hint() {
+            Some(hint) => writeln!(stderr, "hint: {hint}"),
+            None => Ok(()),
+        })
+    } else {
+        let object = serde_json::json!({
+            "error": {
+                "kind": error.kind().as_str(),
+                "code": error.code(),
+                "operation": error.operation(),
+                "driver": error.driver(),
+                "layer": error.layer(),
+                "message": error.to_string(),
+                "hint": error.hint(),
+            }
+        });
+        writeln!(stderr, "{object}")
+    };
+}

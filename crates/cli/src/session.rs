@@ -1,0 +1,93 @@
+//! From flags to an open store: configuration is read, the store is opened, warnings are printed once.
+
+use layerstore::{Config, Context, Environment, Kind, Overrides, Registry, Store, StoreOptions};
+
+use crate::args::{Format, Global};
+use crate::cancel;
+use crate::failure::{Failure, Result};
+use crate::output;
+
+/// What every verb works with.
+pub(crate) struct Session {
+    global: Global,
+    registry: Registry,
+    /// Cancelled by Ctrl-C.
+    pub(crate) context: Context,
+}
+
+impl Session {
+    /// Checks the global flags.
+    pub(crate) fn new(global: Global, registry: Registry) -> Self {
+        Self { global, registry, context: cancel::context() }
+    }
+
+    /// The drivers that this program knows.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The drivers that were named.
+    pub(crate) fn named_drivers(&self) -> &[String] {
+        &self.global.driver
+    }
+
+    /// The format that was asked for.
+    pub(crate) fn format(&self) -> Format {
+        self.global.format
+    }
+
+    /// Whether progress is silenced.
+    pub(crate) fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// The configuration, with the flags on top.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let driver = match self.global.driver.as_slice() {
+            [] => None,
+            [name] => Some(name.clone()),
+            _ => return Err(Failure::usage("read arguments", "--driver is given more than once")),
+        };
+        let overrides = Overrides {
+            config: self.global.config.clone(),
+            root: self.global.root.clone(),
+            runroot: self.global.runroot.clone(),
+            driver,
+            driver_options: self.global.driver_opt.clone(),
+        };
+        let config = Config::load(&overrides, &Environment::current()).map_err(Failure::Usage)?;
+        config.warnings.iter().for_each(output::warning);
+        Ok(config)
+    }
+
+    /// Opens the store.
+    pub(crate) fn store(&self) -> Result<Store> {
+        let config = self.config()?;
+        let options = StoreOptions { config, registry: self.registry.clone() };
+        let store = Store::open(options).map_err(|error| match (error.operation(), error.kind()) {
+            // What was configured is wrong, not the machine.
+            ("select driver", Kind::NotFound | Kind::InvalidInput) | ("read driver options", _) => {
+                Failure::Usage(error)
+            }
+            _ => Failure::Store(error),
+        })?;
+        store.warnings().iter().for_each(output::warning);
+        Ok(store)
+    }
+
+    /// Prints `value` as JSON if that was asked for, else what `text` prints.
+    pub(crate) fn print<T: serde::Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(&T) -> std::io::Result<()>,
+    ) -> Result<()> {
+        match self.global.format {
+            Format::Text => text(value)?,
+            Format::Json => output::json(value)?,
+            Format::Junit => {
+                return Err(Failure::usage("read arguments", "--format junit is for `conformance` only"));
+            }
+        }
+        Ok(())
+    }
+}
