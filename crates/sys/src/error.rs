@@ -32,6 +32,11 @@ impl Error {
         self.call
     }
 
+    /// What the call was about, as messages show it.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// Whether the object is not there (`ENOENT`).
     pub fn is_not_found(&self) -> bool {
         self.errno == Errno::NOENT

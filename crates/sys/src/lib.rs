@@ -10,10 +10,17 @@ pub mod dir;
 pub mod error;
 pub mod file;
 pub mod fs;
+pub mod fsinfo;
+pub mod idmap;
 pub mod lock;
+pub mod mount;
+pub mod mountinfo;
 pub mod process;
 pub mod remove;
+pub mod resolve;
+pub mod seccomp;
 pub mod stat;
+pub mod statmount;
 pub mod xattr;
 
 pub use dir::{Dir, DirEntry};

@@ -52,6 +52,16 @@ impl Lock {
         }
     }
 
+    /// Gives the lock up now and the file back: also for copies of the descriptor that a child process holds
+    /// between fork and exec, which closing alone would not.
+    ///
+    /// # Errors
+    /// Those of `flock`.
+    pub fn release(self) -> Result<File> {
+        call("flock", || self.file.show(), || rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock))?;
+        Ok(self.file)
+    }
+
     /// The locked file.
     pub fn file(&self) -> &File {
         &self.file

@@ -1,8 +1,12 @@
-//! Facts about this process.
+//! Facts about this process: its ids, its mount namespace, its boot.
 
+#![allow(unsafe_code, reason = "an ioctl, kill and wait")]
+
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use crate::error::{Result, call};
+use crate::mount::last_errno;
 
 /// The effective user id.
 pub fn effective_uid() -> u32 {
@@ -41,4 +45,65 @@ pub fn umask() -> Result<u32> {
         .and_then(|text| std::str::from_utf8(text).ok())
         .and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
     Ok(mask.unwrap_or(0o777))
+}
+
+/// A mount namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountNamespace {
+    /// Its inode in nsfs, which a later namespace may get again.
+    pub inode: u64,
+    /// Its number that is never used twice while the system runs (Linux 6.10).
+    pub id: Option<u64>,
+}
+
+/// `NS_GET_MNTNS_ID`: `_IOR(0xb7, 0x5, __u64)`.
+const NS_GET_MNTNS_ID: u32 = 0x8008_b705;
+
+impl MountNamespace {
+    /// That of the calling thread.
+    ///
+    /// # Errors
+    /// Those of opening `/proc/thread-self/ns/mnt`.
+    pub fn current() -> Result<Self> {
+        let file = crate::fs::open_file("/proc/thread-self/ns/mnt")?;
+        let inode = file.stat()?.inode;
+        let mut id = 0_u64;
+        let fd = std::os::fd::AsFd::as_fd(&file).as_raw_fd();
+        // SAFETY: the descriptor is open, and the request writes one u64 into the place it is given.
+        let result = unsafe { libc::ioctl(fd, NS_GET_MNTNS_ID as _, &raw mut id) };
+        Ok(Self { inode, id: (result == 0).then_some(id) })
+    }
+
+    /// Whether both are the same namespace.
+    pub fn same(&self, other: &Self) -> bool {
+        self.inode == other.inode
+            && match (self.id, other.id) {
+                (Some(one), Some(other)) => one == other,
+                _ => true,
+            }
+    }
+}
+
+/// The random number of this boot.
+///
+/// # Errors
+/// Those of reading `/proc`.
+pub fn boot_id() -> Result<String> {
+    let text = crate::fs::read_to_string("/proc/sys/kernel/random/boot_id", 128)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Ends a child process that [`crate::idmap`] or a test made, and waits for it.
+pub(crate) fn kill_and_wait(pid: libc::pid_t) -> Result<()> {
+    call(
+        "wait4",
+        || format!("process {pid}"),
+        || {
+            // SAFETY: plain numbers; the process is a child that has not been waited for, so the number is its.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            // SAFETY: no memory is given to the kernel (the status is not asked for).
+            let result = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+            if result == pid { Ok(()) } else { Err(last_errno()) }
+        },
+    )
 }
