@@ -2,10 +2,12 @@
 //!
 //! A plan is recursive: a lower directory or the source of a bind may itself be a plan, with a subdirectory.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Kind, Result};
 
 /// How a view is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PlanOptions {
     /// Writable or not.
     pub access: Access,
@@ -18,7 +20,8 @@ pub struct PlanOptions {
 }
 
 /// Whether a view can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// For a writable layer only.
     ReadWrite,
@@ -113,7 +116,7 @@ pub struct Upper {
 /// Features of an overlay mount (Linux, Documentation/filesystems/overlayfs.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct OverlayFeatures {
-    /// `redirect_dir`: on, or nofollow/off.
+    /// `redirect_dir`: on, else nofollow.
     pub redirect_dir: bool,
     /// `metacopy`.
     pub metacopy: bool,
@@ -125,4 +128,87 @@ pub struct OverlayFeatures {
     pub userxattr: bool,
     /// `volatile` (Linux 5.10).
     pub volatile: bool,
+}
+
+/// Most lower directories of one overlay (the kernel's `OVL_MAX_STACK`).
+pub const MAX_LOWERS: usize = 500;
+/// Most plans inside of plans; the kernel stacks overlays two deep at most.
+const MAX_DEPTH: usize = 8;
+
+impl MountPlan {
+    /// Refuses a plan that no kernel could perform, before any call is made.
+    ///
+    /// # Errors
+    /// `InvalidInput`, `LimitExceeded`.
+    pub fn check(&self) -> Result<()> {
+        self.check_at(0)
+    }
+
+    fn check_at(&self, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(refused(
+                Kind::LimitExceeded,
+                format!("more than {MAX_DEPTH} mounts inside of mounts"),
+            ));
+        }
+        match self {
+            Self::Bind(bind) => {
+                check_mapping(bind.id_mapping.as_ref())?;
+                bind.source.check(depth)
+            }
+            Self::Overlay(overlay) => overlay.check(depth),
+        }
+    }
+}
+
+impl Overlay {
+    fn check(&self, depth: usize) -> Result<()> {
+        let least = if self.upper.is_some() { 1 } else { 2 };
+        let count = self.lowers.len();
+        if count < least {
+            let message =
+                format!("an overlay of {count} lower directories, and it needs {least}: bind instead");
+            return Err(refused(Kind::InvalidInput, message));
+        }
+        if count > MAX_LOWERS {
+            let message = format!("{count} lower directories, and the kernel takes {MAX_LOWERS}");
+            return Err(refused(Kind::LimitExceeded, message));
+        }
+        check_mapping(self.id_mapping.as_ref())?;
+        if let (Some(mapping), Some(_)) = (&self.id_mapping, &self.upper)
+            && [&mapping.users, &mapping.groups].iter().any(|maps| maps.iter().all(|map| map.on_disk != 0))
+        {
+            let message = "an id mapping that leaves out id 0 on disk, as which an overlay writes";
+            return Err(refused(Kind::InvalidInput, message));
+        }
+        for name in self.upper.iter().flat_map(|upper| [&upper.upper, &upper.work]) {
+            let mut components = Path::new(name).components();
+            if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
+                return Err(refused(Kind::InvalidInput, format!("{name:?} is not the name of a directory")));
+            }
+        }
+        self.lowers.iter().try_for_each(|lower| lower.check(depth))
+    }
+}
+
+impl Source {
+    fn check(&self, depth: usize) -> Result<()> {
+        match self {
+            Self::Path(_) => Ok(()),
+            Self::Plan { plan, .. } => plan.check_at(depth + 1),
+        }
+    }
+}
+
+fn check_mapping(mapping: Option<&IdMapping>) -> Result<()> {
+    match mapping {
+        Some(mapping) if mapping.users.is_empty() || mapping.groups.is_empty() => {
+            Err(refused(Kind::InvalidInput, "an id mapping without users or groups"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(kind: Kind, message: impl Into<String>) -> Error {
+    Error::new(kind, "check mount plan", message)
 }

@@ -98,6 +98,55 @@ impl Drop for Child {
     }
 }
 
+/// `struct __user_cap_header_struct` and two of `struct __user_cap_data_struct` (capget(2)).
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAP_VERSION: u32 = 0x2008_0522;
+
+/// Runs `work` on a thread that makes files as this user and group, with the privileges of the caller.
+///
+/// An overlay writes its upper layer as who mounted it. Through an id-mapped mount that has to be an id that the
+/// mapping shows, which the superuser's usually is not.
+///
+/// # Errors
+/// Those of `capset` and of starting a thread, and those of `work`.
+pub fn as_file_owner<T: Send, E: Send + From<crate::Error>>(
+    uid: u32,
+    gid: u32,
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
+    crate::mount::legacy::on_thread(|| {
+        let capabilities = |number: libc::c_long, name: &'static str, data: &mut [u32; 6]| {
+            let mut header = CapHeader { version: CAP_VERSION, pid: 0 };
+            call(
+                name,
+                || "this thread".to_owned(),
+                || {
+                    // SAFETY: header and data are the kernel's structures of this version (two sets of three
+                    // words), and live during the call. The calls concern this thread only.
+                    let result = unsafe { libc::syscall(number, &raw mut header, data.as_mut_ptr()) };
+                    if result == 0 { Ok(()) } else { Err(last_errno()) }
+                },
+            )
+        };
+        let mut data = [0_u32; 6];
+        capabilities(libc::SYS_capget, "capget", &mut data)?;
+        // SAFETY: plain numbers; by the raw calls the ids of this thread alone change, and it ends soon.
+        unsafe {
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        }
+        // Leaving id 0 took the file capabilities out of the effective set (capabilities(7)).
+        capabilities(libc::SYS_capset, "capset", &mut data)?;
+        work()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

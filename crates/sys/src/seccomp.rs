@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 
 use crate::error::{Errno, Error, Result};
 
@@ -14,6 +16,7 @@ pub const CALLS: &[(&str, i64, &str)] = &[
     ("move_mount", 429, "5.2"),
     ("fsopen", 430, "5.2"),
     ("fsconfig", 431, "5.2"),
+    (LAYERS_AS_DESCRIPTORS, 431, "6.13"),
     ("fsmount", 432, "5.2"),
     ("fspick", 433, "5.2"),
     ("close_range", 436, "5.9"),
@@ -28,6 +31,11 @@ pub const CALLS: &[(&str, i64, &str)] = &[
     ("removexattrat", 466, "6.13"),
     ("open_tree_attr", 467, "6.15"),
 ];
+
+/// Not a call of its own: `fsconfig` with a descriptor as the value.
+pub const LAYERS_AS_DESCRIPTORS: &str = "fsconfig(FSCONFIG_SET_FD)";
+/// `FSCONFIG_SET_FD` (include/uapi/linux/mount.h), the second argument then.
+const FSCONFIG_SET_FD: u64 = 5;
 
 /// What the design asks every suite to pass without: the calls that mounting and resolving fall back from.
 pub const FALLBACKS: &[&str] = &[
@@ -54,7 +62,14 @@ pub fn refuse(names: &[&str]) -> Result<()> {
         let known = CALLS.iter().find(|(known, ..)| known == name);
         let (_, number, _) =
             known.ok_or_else(|| failed(format!("{name}: not a call that can be refused")))?;
-        rules.insert(*number, Vec::new());
+        let only = if *name == LAYERS_AS_DESCRIPTORS {
+            let is_fd = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, FSCONFIG_SET_FD)
+                .and_then(|condition| SeccompRule::new(vec![condition]));
+            vec![is_fd.map_err(|error| failed(error.to_string()))?]
+        } else {
+            Vec::new()
+        };
+        rules.insert(*number, only);
     }
     let architecture =
         TargetArch::try_from(std::env::consts::ARCH).map_err(|error| failed(error.to_string()))?;

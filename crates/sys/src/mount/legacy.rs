@@ -139,7 +139,9 @@ fn scratch_mount_point() -> Result<&'static Path> {
 }
 
 /// Runs `work` on a new thread, whose attributes die with it.
-fn on_thread<T: Send, E: Send + From<Error>>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+pub(crate) fn on_thread<T: Send, E: Send + From<Error>>(
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
         match thread {

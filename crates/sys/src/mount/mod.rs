@@ -9,7 +9,8 @@
 pub mod legacy;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -109,13 +110,19 @@ impl FsContext {
     }
 }
 
-/// A descriptor as messages show it: the path that the kernel knows for it.
+/// The path that the kernel knows for what a descriptor has open, without symlinks.
+///
+/// # Errors
+/// Those of `readlinkat`.
+pub fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf> {
+    let link = legacy::descriptor_path(fd);
+    let text = call("readlinkat", || show(&link), || rustix::fs::readlinkat(CWD, &link, Vec::new()))?;
+    Ok(std::ffi::OsString::from_vec(text.into_bytes()).into())
+}
+
+/// A descriptor as messages show it.
 fn describe(fd: BorrowedFd<'_>) -> String {
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    match rustix::fs::readlinkat(CWD, &*link, Vec::new()) {
-        Ok(text) => format!("\"{}\"", text.to_bytes().escape_ascii()),
-        Err(_) => format!("descriptor {}", fd.as_raw_fd()),
-    }
+    path_of(fd).map_or_else(|_| format!("descriptor {}", fd.as_raw_fd()), |path| show(&path))
 }
 
 /// Opens a directory by path as a bare handle (`O_PATH`), following symlinks: what lowers, bind sources and
@@ -230,4 +237,16 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes<'_>) -> Res
 pub(crate) fn last_errno() -> Errno {
     let error = std::io::Error::last_os_error();
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_holds_what_the_kernel_said() {
+        let context = FsContext::open("tmpfs").unwrap();
+        let error = context.set_flag("nonsense").unwrap_err();
+        assert!(error.to_string().contains("Unknown parameter 'nonsense'"), "{error}");
+    }
 }

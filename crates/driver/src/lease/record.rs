@@ -1,0 +1,218 @@
+//! One use of a layer, as it is written down.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use layerstore_sys::DeviceId;
+use layerstore_sys::mountinfo::{self, MountId};
+use layerstore_sys::process::MountNamespace;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::plan::{Access, PlanOptions};
+
+/// The version of the format; a record of another is not touched.
+const VERSION: u32 = 1;
+/// Largest record in bytes: a path of 4,096 bytes in base64, an id mapping of 340 ranges.
+pub(super) const MAX_RECORD: usize = 64 << 10;
+
+/// What is written down: a JSON object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    /// How the view was asked for.
+    pub(crate) options: PlanOptions,
+    /// Who took it, for messages.
+    pub(crate) pid: u32,
+    /// The boot it belongs to.
+    boot: String,
+    /// What keeps it alive.
+    pub(crate) held: Held,
+}
+
+/// What keeps a use alive, besides the process that has its file locked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Held {
+    /// Nothing else.
+    Detached,
+    /// The kernel has this mount.
+    Attached(Attached),
+    /// Nobody knows who mounted it: until it is released, or the system boots.
+    Strings,
+}
+
+/// A mount at a path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    /// Where, in base64 because a path may hold any bytes.
+    target: String,
+    namespace: u64,
+    namespace_id: Option<u64>,
+    mount: Known,
+    major: u32,
+    minor: u32,
+}
+
+/// What is known of the mount.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Known {
+    /// Its numbers, before it is attached.
+    Is { unique: Option<u64>, reusable: u64 },
+    /// Being mounted by a kernel that tells the number only afterwards: not this one, which it covers.
+    Covers { reusable: u64 },
+}
+
+impl Record {
+    pub(crate) fn new(options: &PlanOptions, boot: &str, held: Held) -> Self {
+        Self {
+            version: VERSION,
+            options: options.clone(),
+            pid: std::process::id(),
+            boot: boot.to_owned(),
+            held,
+        }
+    }
+
+    /// Reads a record; none for one that this version cannot read.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(bytes).ok().filter(|record| record.version == VERSION)
+    }
+
+    /// Where the kernel has the mount or would have it, if the record is alive without its process.
+    pub(super) fn is_live(&self, boot: &str) -> Result<Liveness> {
+        if self.boot != boot {
+            return Ok(Liveness::Dead);
+        }
+        match &self.held {
+            Held::Detached => Ok(Liveness::Dead),
+            Held::Strings => Ok(Liveness::Live(None)),
+            Held::Attached(attached) => attached.is_live(),
+        }
+    }
+}
+
+/// Whether a use is alive; for an attached mount with the place where the kernel has it now.
+pub(super) enum Liveness {
+    Dead,
+    Live(Option<PathBuf>),
+}
+
+impl Attached {
+    pub(crate) fn new(target: &Path, namespace: MountNamespace, mount: MountId, device: DeviceId) -> Self {
+        let MountId { unique, reusable } = mount;
+        Self::with(target, namespace, Known::Is { unique, reusable }, device)
+    }
+
+    /// A mount that is about to cover `covered` at the target.
+    pub(crate) fn pending(target: &Path, namespace: MountNamespace, covered: MountId) -> Self {
+        let known = Known::Covers { reusable: covered.reusable };
+        Self::with(target, namespace, known, DeviceId { major: 0, minor: 0 })
+    }
+
+    fn with(target: &Path, namespace: MountNamespace, mount: Known, device: DeviceId) -> Self {
+        Self {
+            target: BASE64.encode(target.as_os_str().as_bytes()),
+            namespace: namespace.inode,
+            namespace_id: namespace.id,
+            mount,
+            major: device.major,
+            minor: device.minor,
+        }
+    }
+
+    /// Where it was mounted.
+    pub(crate) fn target(&self) -> PathBuf {
+        // Written by this module; what cannot be decoded is a path that nothing is mounted at.
+        OsString::from_vec(BASE64.decode(&self.target).unwrap_or_default()).into()
+    }
+
+    /// Where it was mounted: the namespace.
+    pub(crate) fn namespace(&self) -> MountNamespace {
+        MountNamespace { inode: self.namespace, id: self.namespace_id }
+    }
+
+    /// Whether it is this mount.
+    pub(crate) fn is(&self, mount: MountId) -> bool {
+        match self.mount {
+            Known::Is { unique: Some(unique), .. } if mount.unique.is_some() => mount.unique == Some(unique),
+            Known::Is { reusable, .. } => reusable == mount.reusable,
+            Known::Covers { reusable } => reusable != mount.reusable,
+        }
+    }
+
+    fn is_live(&self) -> Result<Liveness> {
+        let failed = |error| Error::system("look up mount", error);
+        let target = self.target();
+        let namespace = self.namespace();
+        let found = match self.mount {
+            Known::Is { unique, reusable } => {
+                let device = DeviceId { major: self.major, minor: self.minor };
+                mountinfo::find(MountId { unique, reusable }, device, &target, &namespace).map_err(failed)?
+            }
+            Known::Covers { reusable } => {
+                let here = MountNamespace::current().map_err(failed)?.same(&namespace);
+                let entries = if here {
+                    Some(mountinfo::here().map_err(failed)?)
+                } else {
+                    mountinfo::in_namespace(&namespace).map_err(failed)?
+                };
+                let mut entries = entries.into_iter().flatten();
+                entries.find(|entry| entry.mount_point == target && entry.id != reusable)
+            }
+        };
+        Ok(match found {
+            Some(entry) => Liveness::Live(Some(entry.mount_point)),
+            None => Liveness::Dead,
+        })
+    }
+}
+
+/// Who uses a layer, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Writing or only reading.
+    pub access: Access,
+    /// Where.
+    pub place: Place,
+    /// The process that began it; for an attached mount it may be long gone.
+    pub pid: u32,
+}
+
+/// Where a layer is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere to be seen: a process has it.
+    Detached,
+    /// At a path.
+    Attached {
+        /// The path, as the kernel has it now.
+        target: PathBuf,
+        /// Whether that is in the asking thread's mount namespace.
+        here: bool,
+    },
+    /// Handed out as mount strings.
+    Strings,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self.access {
+            Access::ReadWrite => "writable",
+            Access::ReadOnly => "read-only",
+        };
+        match &self.place {
+            Place::Detached => write!(f, "mounted {access} by process {}", self.pid),
+            Place::Attached { target, here } => {
+                write!(f, "mounted {access} at \"{}\"", target.as_os_str().as_bytes().escape_ascii())?;
+                if *here { Ok(()) } else { f.write_str(" in another mount namespace") }
+            }
+            Place::Strings => write!(f, "handed out {access} as mount strings"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What the tests of mounting share: trees on a scratch directory, a driver that only mounts, older kernels.
+
+#![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use layerstore_changeset::tree::{Applied, PathChange, Usage};
+use layerstore_changeset::{ChangeSink, ChangeSource, Context};
+use layerstore_driver::plan::{Bind, Overlay, OverlayFeatures, Source, Upper};
+use layerstore_driver::{
+    Access, Base, Capabilities, CreateOptions, Driver, Error, Kind, LayerId, LayerInfo, Leases, MountPlan,
+    PlanOptions, Recovered, Result,
+};
+use layerstore_sys::seccomp;
+
+/// A kernel to run a test as if on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// This one.
+    This,
+    /// Before layers could be descriptors (6.13).
+    V6_12,
+    /// Before `mount_setattr` (5.12) and `statmount`.
+    V5_11,
+    /// Before the new mount calls (5.2).
+    V5_1,
+}
+
+impl Kernel {
+    fn refused(self) -> Vec<&'static str> {
+        match self {
+            Self::This => vec![],
+            Self::V6_12 => vec![seccomp::LAYERS_AS_DESCRIPTORS],
+            Self::V5_11 => {
+                vec![seccomp::LAYERS_AS_DESCRIPTORS, "mount_setattr", "statmount", "listmount"]
+            }
+            Self::V5_1 => seccomp::FALLBACKS.to_vec(),
+        }
+    }
+
+    /// Runs a test on a thread with a mount namespace of its own that must hold afterwards what it held before.
+    pub fn run(self, test: impl FnOnce() + Send) {
+        let outcome = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                layerstore_sys::mount::legacy::unshare_mounts().unwrap();
+                let before = mount_points();
+                let refused = self.refused();
+                if !refused.is_empty() {
+                    seccomp::refuse(&refused).unwrap();
+                }
+                test();
+                assert_eq!(mount_points(), before, "mounts are left");
+            });
+            thread.join()
+        });
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+pub fn mount_points() -> Vec<PathBuf> {
+    layerstore_sys::mountinfo::here().unwrap().into_iter().map(|entry| entry.mount_point).collect()
+}
+
+/// A scratch directory on tmpfs, where overlays can have their upper directory.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("layerstore-mount-").tempdir_in("/dev/shm").unwrap()
+}
+
+/// Makes a directory with one file called `name` that says `name`.
+pub fn tree(path: &Path, name: &str) -> PathBuf {
+    std::fs::create_dir_all(path).unwrap();
+    std::fs::write(path.join(name), name).unwrap();
+    path.to_owned()
+}
+
+pub fn upper(path: &Path) -> Upper {
+    std::fs::create_dir_all(path.join("diff")).unwrap();
+    std::fs::create_dir_all(path.join("work")).unwrap();
+    Upper { directory: path.to_owned(), upper: "diff".to_owned(), work: "work".to_owned() }
+}
+
+pub const FEATURES: OverlayFeatures = OverlayFeatures {
+    redirect_dir: false,
+    metacopy: false,
+    index: false,
+    xino: false,
+    userxattr: false,
+    volatile: false,
+};
+
+pub fn overlay(lowers: Vec<Source>, upper: Option<Upper>) -> Overlay {
+    Overlay { lowers, upper, features: FEATURES, id_mapping: None, label: None }
+}
+
+/// The names at the top of a directory given by descriptor.
+pub fn names(mount: &layerstore_driver::mount::DetachedMount) -> Vec<String> {
+    let entries = mount.root().unwrap().entries().unwrap();
+    let mut names: Vec<_> =
+        entries.into_iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A driver whose layers are overlays of `base` and a directory of their own; it can mount and nothing else.
+#[derive(Debug)]
+pub struct Plain {
+    pub root: PathBuf,
+    pub leases: Leases,
+    pub released: AtomicUsize,
+    pub volatile: bool,
+}
+
+impl Plain {
+    pub fn open(root: &Path) -> Self {
+        tree(&root.join("base"), "from-base");
+        let leases = Leases::open(&root.join("run")).unwrap();
+        Self { root: root.to_owned(), leases, released: AtomicUsize::new(0), volatile: false }
+    }
+
+    pub fn released(&self) -> usize {
+        self.released.load(Ordering::SeqCst)
+    }
+
+    pub fn target(&self, name: &str) -> PathBuf {
+        let target = self.root.join(name);
+        std::fs::create_dir_all(&target).unwrap();
+        target
+    }
+}
+
+pub fn id(name: &str) -> LayerId {
+    LayerId::new(name).unwrap()
+}
+
+pub fn writable() -> PlanOptions {
+    PlanOptions { access: Access::ReadWrite, ..PlanOptions::default() }
+}
+
+pub fn read_only() -> PlanOptions {
+    PlanOptions::default()
+}
+
+fn cannot<T>() -> Result<T> {
+    Err(Error::new(Kind::Unsupported, "test", "this driver only mounts"))
+}
+
+impl Driver for Plain {
+    fn name(&self) -> &str {
+        "plain"
+    }
+    fn capabilities(&self) -> Capabilities {
+        unimplemented!("no test asks")
+    }
+    fn status(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+    fn leases(&self) -> &Leases {
+        &self.leases
+    }
+    fn create(&self, _: &LayerId, _: Option<&LayerId>, _: &CreateOptions, _: &Context) -> Result<()> {
+        cannot()
+    }
+    fn apply(&self, _: &LayerId, _: &mut dyn ChangeSource, _: &Context) -> Result<Applied> {
+        cannot()
+    }
+    fn diff(&self, _: &LayerId, _: Base<'_>, _: &mut dyn ChangeSink, _: &Context) -> Result<()> {
+        cannot()
+    }
+    fn changes(&self, _: &LayerId, _: Base<'_>, _: &Context) -> Result<Vec<PathChange>> {
+        cannot()
+    }
+    fn seal(&self, _: &LayerId, _: Option<&LayerId>, _: &Context) -> Result<Usage> {
+        cannot()
+    }
+    fn plan(&self, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
+        if id.as_str() == "missing" {
+            return Err(Error::new(Kind::NotFound, "plan", "no such layer"));
+        }
+        let base = Source::Path(self.root.join("base"));
+        let upper = upper(&self.root.join(id.as_str()));
+        if options.access == Access::ReadOnly {
+            if id.as_str() == "base" {
+                return Ok(MountPlan::Bind(Bind { source: base, read_only: true, id_mapping: None }));
+            }
+            let own = Source::Path(upper.directory.join(upper.upper));
+            return Ok(MountPlan::Overlay(overlay(vec![own, base], None)));
+        }
+        let features = OverlayFeatures { volatile: options.volatile, ..FEATURES };
+        Ok(MountPlan::Overlay(Overlay { features, ..overlay(vec![base], Some(upper)) }))
+    }
+    fn release(&self, _: &LayerId) -> Result<()> {
+        self.released.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+    fn remove(&self, _: &LayerId) -> Result<()> {
+        cannot()
+    }
+    fn exists(&self, _: &LayerId) -> Result<bool> {
+        cannot()
+    }
+    fn layers(&self) -> Result<Vec<LayerInfo>> {
+        cannot()
+    }
+    fn layer(&self, _: &LayerId) -> Result<LayerInfo> {
+        cannot()
+    }
+    fn usage(&self, _: &LayerId, _: &Context) -> Result<Usage> {
+        cannot()
+    }
+    fn metadata(&self, _: &LayerId) -> Result<Vec<(String, String)>> {
+        cannot()
+    }
+    fn recover(&self, _: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
+        cannot()
+    }
+}
