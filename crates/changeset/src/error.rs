@@ -66,6 +66,11 @@ impl Error {
         source.downcast().unwrap_or_else(|source| Self::Stream { what, source })
     }
 
+    /// This error inside a [`std::io::Error`], for a refusal that has to travel through [`std::io::Read`].
+    pub fn into_io(self) -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, self)
+    }
+
     /// Adds the place in the stream to a refusal that has none yet.
     #[must_use]
     pub fn at(mut self, position: u64) -> Self {

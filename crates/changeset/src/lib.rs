@@ -14,13 +14,16 @@
 //! once, in [`encoding`], and everything else asks there.
 
 pub mod change;
+pub mod compress;
 pub mod context;
 pub mod digest;
 pub mod encoding;
 pub mod error;
 pub mod limits;
 pub mod path;
+pub mod record;
 pub mod stream;
+pub mod tar;
 pub mod tree;
 
 pub use change::{Change, Device, Entry, Kind, Metadata, Time, Xattrs};

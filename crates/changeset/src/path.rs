@@ -52,21 +52,25 @@ impl RelPath {
         if name.contains(&0) {
             return Err(Error::refused(Code::NulInName, name, "name contains a NUL byte"));
         }
-        let mut parts: Vec<&[u8]> = Vec::new();
+        // One pass and one allocation: a layer has hundreds of thousands of names.
+        let mut path: Vec<u8> = Vec::with_capacity(name.len());
+        let mut depth = 0_usize;
         for part in name.split(|&b| b == b'/') {
             match part {
                 b"" | b"." => {}
                 b".." => {
-                    if parts.pop().is_none() {
+                    if depth == 0 {
                         return Err(Error::refused(
                             Code::PathEscape,
                             name,
                             "name climbs out of the layer's root",
                         ));
                     }
+                    depth -= 1;
+                    path.truncate(path.iter().rposition(|&b| b == b'/').unwrap_or(0));
                 }
                 part => {
-                    // A whiteout's own limit counts after its prefix is taken off, so it is checked there.
+                    // A whiteout's own limit counts after its prefix is taken off.
                     let bare = part.strip_prefix(crate::encoding::tar::WHITEOUT_PREFIX).unwrap_or(part);
                     if bare.len() > MAX_COMPONENT {
                         return Err(Error::refused(
@@ -75,18 +79,21 @@ impl RelPath {
                             "a component is longer than 255 bytes",
                         ));
                     }
-                    parts.push(part);
+                    if depth > 0 {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(part);
+                    depth += 1;
                 }
             }
         }
-        if parts.len() > MAX_DEPTH {
+        if depth > MAX_DEPTH {
             return Err(Error::refused(Code::TooDeep, name, "path has more than 1024 components"));
         }
-        let joined = parts.join(&b'/');
-        if joined.len() > MAX_PATH {
+        if path.len() > MAX_PATH {
             return Err(Error::refused(Code::PathTooLong, name, "path is longer than 4096 bytes"));
         }
-        Ok(Self(joined.into_boxed_slice()))
+        Ok(Self(path.into_boxed_slice()))
     }
 
     /// The bytes of the path, components joined by `/`; empty for the root.
@@ -164,5 +171,53 @@ impl fmt::Display for RelPath {
 impl fmt::Debug for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RelPath({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a", Ok("a"))]
+    #[case("./a//b/", Ok("a/b"))]
+    #[case("///etc/x", Ok("etc/x"))]
+    #[case(".//abs", Ok("abs"))]
+    #[case("a/../b", Ok("b"))]
+    #[case("a/b/../../c/./d", Ok("c/d"))]
+    #[case("a/..", Ok(""))]
+    #[case("/", Ok(""))]
+    #[case(".", Ok(""))]
+    #[case("..a/b..", Ok("..a/b.."))]
+    #[case("back\\slash", Ok("back\\slash"))]
+    #[case("", Err(Code::EmptyName))]
+    #[case("..", Err(Code::PathEscape))]
+    #[case("/../a", Err(Code::PathEscape))]
+    #[case("a/../../b", Err(Code::PathEscape))]
+    #[case("a\0b", Err(Code::NulInName))]
+    fn names_are_cleaned_by_text(#[case] name: &str, #[case] expected: Result<&str, Code>) {
+        let got = RelPath::clean(name.as_bytes()).map_err(|error| error.code().unwrap());
+        assert_eq!(got.as_ref().map(RelPath::as_bytes), expected.as_ref().map(|path| path.as_bytes()));
+    }
+
+    #[rstest]
+    #[case("n".repeat(255), None)]
+    #[case("n".repeat(256), Some(Code::NameTooLong))]
+    #[case("d/".repeat(1024), None)]
+    #[case("d/".repeat(1025), Some(Code::TooDeep))]
+    #[case(format!("{}xx", "eeeeeee/".repeat(512)), Some(Code::PathTooLong))]
+    fn sizes_of_names_are_limited(#[case] name: String, #[case] expected: Option<Code>) {
+        assert_eq!(RelPath::clean(name.as_bytes()).err().and_then(|error| error.code()), expected);
+    }
+
+    #[test]
+    fn a_directory_sorts_before_its_children_and_they_stay_together() {
+        let mut paths: Vec<_> =
+            ["a-b", "a/b", "a", "", "a/b/c", "a.d"].map(|p| RelPath::new(p).unwrap_or_default()).into();
+        paths.sort();
+        let shown: Vec<_> = paths.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, [".", "a", "a/b", "a/b/c", "a-b", "a.d"]);
     }
 }

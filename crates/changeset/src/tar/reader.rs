@@ -1,0 +1,421 @@
+//! Reads a layer's tar as a stream of changes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
+
+use super::entry::{self, Extensions};
+use super::header::{BLOCK, Header};
+use super::input::{Input, Piece, truncated};
+use super::pax::Pax;
+use super::sparse::{self, Map};
+use crate::change::{Change, Kind};
+use crate::error::{Code, Error, Result};
+use crate::limits::Limits;
+use crate::record::Recorder;
+use crate::stream::{ChangeSource, Chunk, FileData, Item};
+
+/// Most warnings that are kept; the rest is counted.
+const MAX_WARNINGS: usize = 100;
+
+/// A strict, streaming tar reader.
+///
+/// Read it as a [`ChangeSource`] to its end, then call [`Reader::finish`], which reads the stream to *its* end, so
+/// that digests are over all of it.
+pub struct Reader<R, W: Write = io::Sink> {
+    body: Body<R, W>,
+    limits: Limits,
+    entries: u64,
+    ended: bool,
+    warnings: Vec<String>,
+    suppressed: u64,
+    /// Kinds of warnings that are given once.
+    warned: BTreeSet<&'static str>,
+}
+
+/// What is left when an archive has been read.
+#[derive(Debug)]
+pub struct Finished<R, W> {
+    /// The stream, at its end.
+    pub stream: R,
+    /// The length of the archive with everything after its end mark, in bytes.
+    pub bytes: u64,
+    /// What was left out, for a person.
+    pub warnings: Vec<String>,
+    /// Where the record went, complete.
+    pub record: Option<W>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads `stream`, which is not compressed.
+    pub fn new(stream: R, limits: Limits) -> Self {
+        Self::with(stream, limits, None)
+    }
+}
+
+impl<R: Read, W: Write> Reader<R, W> {
+    /// Reads `stream` and takes a record of it.
+    pub fn recording(stream: R, limits: Limits, recorder: Recorder<W>) -> Self {
+        Self::with(stream, limits, Some(recorder))
+    }
+
+    fn with(stream: R, limits: Limits, recorder: Option<Recorder<W>>) -> Self {
+        let body = Body {
+            input: Input::new(stream, recorder),
+            name: Vec::new(),
+            offset: 0,
+            remaining: 0,
+            padding: 0,
+            piece: Piece::Raw,
+            sparse: None,
+            budget: limits.bytes,
+        };
+        Self {
+            body,
+            limits,
+            entries: 0,
+            ended: false,
+            warnings: Vec::new(),
+            suppressed: 0,
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// What was left out so far, for a person.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many bytes of the archive were read so far.
+    pub fn position(&self) -> u64 {
+        self.body.input.position()
+    }
+
+    /// Reads everything that is left, entries and what follows the end mark alike (entries are checked like any
+    /// other), and completes the record.
+    ///
+    /// # Errors
+    /// Refused input and I/O.
+    pub fn finish(mut self) -> Result<Finished<R, W>> {
+        while self.next()?.is_some() {}
+        self.body.input.drain()?;
+        if self.suppressed > 0 {
+            self.warnings.push(format!("{} more warnings", self.suppressed));
+        }
+        let bytes = self.body.input.position();
+        let (stream, recorder) = self.body.input.into_parts();
+        let record = recorder.map(Recorder::finish).transpose()?;
+        Ok(Finished { stream, bytes, warnings: self.warnings, record })
+    }
+
+    /// Reads up to the next change; none at the end of the archive.
+    fn advance(&mut self) -> Result<Option<Change>> {
+        loop {
+            self.body.skip()?;
+            self.body.offset = self.position();
+            let offset = self.body.offset;
+            match self.entry().map_err(|error| error.at(offset))? {
+                Step::End => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Step::LeftOut => {}
+                Step::Change(change) => return Ok(Some(change)),
+            }
+        }
+    }
+
+    fn entry(&mut self) -> Result<Step> {
+        let mut waiting = Extensions::default();
+        let header = loop {
+            let Some(block) = self.body.input.block()? else {
+                return if waiting.is_empty() { Ok(Step::End) } else { Err(truncated(b"")) };
+            };
+            if is_zero(block) {
+                if !waiting.is_empty() {
+                    return Err(bad_extension(b"archive", "an extension header without an entry"));
+                }
+                return self.end();
+            }
+            let header = Header::parse(block)?;
+            match header.kind() {
+                kind @ (b'x' | b'g' | b'L' | b'K') => self.extension(kind, &header, &mut waiting)?,
+                _ => break header,
+            }
+        };
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            let reason = format!("more than {} entries", self.limits.entries);
+            return Err(Error::refused(Code::LimitExceeded, header.name(), reason));
+        }
+        self.main(&header, waiting)
+    }
+
+    /// Reads an entry's own header, and its map if the file is sparse.
+    fn main(&mut self, header: &Header, mut waiting: Extensions) -> Result<Step> {
+        let gnu = header.kind() == b'S';
+        let mut keys = waiting.pax.as_mut().map(|pax| std::mem::take(&mut pax.sparse)).unwrap_or_default();
+        let pax_size = waiting.pax.as_ref().and_then(|pax| pax.size);
+        let sparse_name = keys.name();
+        let pax_sparse = keys.present();
+        let name = entry::raw_name(header, &mut waiting, sparse_name);
+        if gnu && (pax_sparse || pax_size.is_some()) {
+            return Err(bad_extension(&name, "a GNU sparse file with a PAX header about its size"));
+        }
+        if pax_sparse && !matches!(header.kind(), b'0' | b'\0') {
+            return Err(bad_extension(&name, "GNU.sparse records before something that is no file"));
+        }
+        // The header's own size must be readable even where a record replaces it: some programs use it then.
+        let own = header.size()?;
+        let stored = pax_size.unwrap_or(own);
+        let limit = self.limits.extension_bytes;
+        let input = &mut self.body.input;
+        let map = if gnu {
+            let (first, extended, size) = header.gnu_sparse();
+            Some((sparse::read_gnu(input, (first, extended, size?), stored, &name, limit)?, stored))
+        } else {
+            keys.form(&name)?.map(|form| form.read(input, stored, &name, limit)).transpose()?
+        };
+        let real_size = map.as_ref().map(|(map, _)| map.size);
+        let meaning = entry::read(header, waiting, name, stored, real_size)?;
+        if let Some(warning) = meaning.warning
+            && self.warned.insert(warning)
+        {
+            self.warn(format!("{}: {warning}", meaning.name.escape_ascii()));
+        }
+        self.body.open(meaning.name, stored, map, meaning.change.as_ref())?;
+        Ok(meaning.change.map_or(Step::LeftOut, Step::Change))
+    }
+
+    /// Reads an extension header.
+    fn extension(&mut self, kind: u8, header: &Header, waiting: &mut Extensions) -> Result<()> {
+        let (name, size) = (header.name(), header.size()?);
+        if size > self.limits.extension_bytes {
+            let reason = format!("extension header of {size} bytes, over {}", self.limits.extension_bytes);
+            return Err(Error::refused(Code::LimitExceeded, name, reason));
+        }
+        let conflict = match kind {
+            b'g' => !waiting.is_empty(),
+            b'x' => !waiting.is_empty(),
+            b'L' => waiting.pax.is_some() || waiting.name.is_some(),
+            _ => waiting.pax.is_some() || waiting.link.is_some(),
+        };
+        if conflict {
+            return Err(bad_extension(&name, "extension headers that contradict each other"));
+        }
+        let mut data = Vec::new();
+        self.body.input.append(size, &mut data)?;
+        self.body.input.skip(padding(size), Piece::Raw)?;
+        match kind {
+            b'x' => waiting.pax = Some(Pax::parse(&data, &name, &self.limits)?),
+            b'g' => {
+                let warning = "a global header is left alone";
+                if Pax::check_global(&data, &name)? && self.warned.insert(warning) {
+                    self.warn(format!("{}: {warning}", name.escape_ascii()));
+                }
+            }
+            b'L' => waiting.name = Some(long_text(data, &name)?),
+            _ => waiting.link = Some(long_text(data, &name)?),
+        }
+        Ok(())
+    }
+
+    /// The first zero block was read.
+    fn end(&mut self) -> Result<Step> {
+        match self.body.input.block()? {
+            Some(block) if !is_zero(block) => {
+                let reason =
+                    "a single zero block between entries: programs disagree whether the archive ends";
+                Err(Error::refused(Code::BadHeader, "archive", reason))
+            }
+            _ => Ok(Step::End),
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        } else {
+            self.suppressed += 1;
+        }
+    }
+}
+
+enum Step {
+    End,
+    LeftOut,
+    Change(Change),
+}
+
+impl<R: Read, W: Write> ChangeSource for Reader<R, W> {
+    fn next(&mut self) -> Result<Option<Item<'_>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        Ok(self.advance()?.map(|change| {
+            let file = matches!(&change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
+            Item { change, data: file.then_some(&mut self.body as &mut dyn FileData) }
+        }))
+    }
+}
+
+impl<R, W: Write> fmt::Debug for Reader<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("entries", &self.entries)
+            .field("ended", &self.ended)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The archive at the payload of the current entry.
+struct Body<R, W: Write> {
+    input: Input<R, W>,
+    name: Vec<u8>,
+    offset: u64,
+    /// Bytes of payload that were not read yet.
+    remaining: u64,
+    /// Bytes behind it up to the next block.
+    padding: u64,
+    piece: Piece,
+    sparse: Option<Sparse>,
+    /// Bytes of data that the limit still allows.
+    budget: u64,
+}
+
+/// Where a sparse file's reading stands.
+struct Sparse {
+    map: Map,
+    next: usize,
+    at: u64,
+}
+
+impl<R: Read, W: Write> Body<R, W> {
+    /// Begins the payload of an entry; of a sparse file's, the map's own bytes were read already.
+    fn open(
+        &mut self,
+        name: Vec<u8>,
+        stored: u64,
+        map: Option<(Map, u64)>,
+        change: Option<&Change>,
+    ) -> Result<()> {
+        self.name = name;
+        self.remaining = map.as_ref().map_or(stored, |(_, left)| *left);
+        self.padding = padding(stored);
+        self.piece = Piece::Raw;
+        self.sparse = map.map(|(map, _)| Sparse { map, next: 0, at: 0 });
+        let plain = self.sparse.is_none()
+            && matches!(change, Some(Change::Put(entry)) if matches!(entry.kind, Kind::File { .. }));
+        if let Some(recorder) = self.input.recorder() {
+            if plain && stored > 0 {
+                self.piece = Piece::Payload;
+                recorder.begin_file(&self.name, stored)?;
+            } else {
+                recorder.cut()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is left of the entry.
+    fn skip(&mut self) -> Result<()> {
+        while self.remaining > 0 {
+            self.data(u64::MAX)?;
+        }
+        let padding = std::mem::take(&mut self.padding);
+        self.input.skip(padding, Piece::Raw).map_err(|error| self.cut_off(error))
+    }
+
+    /// The next bytes of payload, at most `most`, of which there are some left.
+    fn data(&mut self, most: u64) -> Result<&[u8]> {
+        let bytes = self.input.data(self.remaining.min(most), self.piece)?.len();
+        if bytes == 0 {
+            return Err(self.cut_off(truncated(b"")));
+        }
+        self.remaining -= bytes as u64;
+        let Some(budget) = self.budget.checked_sub(bytes as u64) else {
+            return Err(Error::refused(
+                Code::LimitExceeded,
+                &self.name,
+                "layer has more data than is allowed",
+            )
+            .at(self.offset));
+        };
+        self.budget = budget;
+        if self.remaining == 0
+            && self.piece == Piece::Payload
+            && let Some(recorder) = self.input.recorder()
+        {
+            recorder.end_file()?;
+        }
+        Ok(self.input.last(bytes))
+    }
+
+    fn cut_off(&self, error: Error) -> Error {
+        match error.code() {
+            Some(Code::Truncated) => truncated(&self.name).at(self.offset),
+            _ => error,
+        }
+    }
+}
+
+impl<R: Read, W: Write> FileData for Body<R, W> {
+    fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
+        let Some(sparse) = &mut self.sparse else {
+            if self.remaining == 0 {
+                return Ok(None);
+            }
+            return self.data(u64::MAX).map(|bytes| Some(Chunk::Data(bytes)));
+        };
+        let segment = sparse.map.segments.get(sparse.next).copied();
+        // The end of the file is like a segment without data.
+        let (offset, length) = segment.unwrap_or((sparse.map.size, 0));
+        if sparse.at < offset {
+            let hole = offset - sparse.at;
+            sparse.at = offset;
+            return Ok(Some(Chunk::Hole(hole)));
+        }
+        if segment.is_none() {
+            return Ok(None);
+        }
+        let left = offset + length - sparse.at;
+        let count = self.data(left)?.len();
+        if let Some(sparse) = &mut self.sparse {
+            sparse.at += count as u64;
+            sparse.next += usize::from(count as u64 == left);
+        }
+        Ok(Some(Chunk::Data(self.input.last(count))))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+fn is_zero(block: &[u8; BLOCK]) -> bool {
+    block.iter().all(|&b| b == 0)
+}
+
+/// Bytes from here to the next block.
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+/// The text of a GNU long name: up to its NUL, after which there is nothing.
+fn long_text(mut data: Vec<u8>, name: &[u8]) -> Result<Vec<u8>> {
+    let end = data.iter().position(|&b| b == 0).unwrap_or(data.len());
+    if data.iter().skip(end).any(|&b| b != 0) {
+        return Err(bad_extension(name, "NUL within a long name"));
+    }
+    data.truncate(end);
+    if data.is_empty() {
+        return Err(bad_extension(name, "an empty long name"));
+    }
+    Ok(data)
+}
+
+fn bad_extension(name: &[u8], reason: &str) -> Error {
+    Error::refused(Code::BadExtension, name, reason)
+}
