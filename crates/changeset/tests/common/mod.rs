@@ -181,3 +181,28 @@ pub fn show(change: &Change) -> String {
         }
     }
 }
+
+/// Reads an archive while taking a record, writes it again from the record and what was read, and compares. The
+/// data of files that a later entry replaced is not there any more, as it would not be in a tree.
+#[track_caller]
+pub fn assert_record_gives_it_back(bytes: &[u8]) {
+    use layerstore_changeset::record::{Recorder, assemble};
+    use layerstore_changeset::{Kind, RelPath};
+    let (seen, _) = read(bytes).unwrap();
+    let tree: std::collections::HashMap<RelPath, Vec<u8>> = seen
+        .iter()
+        .filter(|seen| matches!(&seen.change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. })))
+        .map(|seen| (seen.change.path().clone(), seen.bytes()))
+        .collect();
+    let recorder = Recorder::new(Vec::new()).unwrap();
+    let done = Reader::recording(bytes, Limits::default(), recorder).finish().unwrap();
+    let record = done.record.unwrap();
+    let mut again = Vec::new();
+    let mut open = |name: &[u8]| {
+        let path = RelPath::clean(name)?;
+        Ok(&**tree.get(&path).unwrap_or_else(|| panic!("{path} is no file of the tree")))
+    };
+    let length = assemble(&*record, &mut open, &mut again).unwrap();
+    assert_eq!(length, bytes.len() as u64);
+    assert!(again == bytes, "the record gives another archive");
+}
