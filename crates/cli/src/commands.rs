@@ -1,5 +1,6 @@
 //! One function a verb. Each calls the library and prints what it says; nothing is decided here.
 
+mod conformance;
 mod container;
 
 mod definition;
@@ -48,7 +49,7 @@ pub(crate) fn dispatch(arguments: Arguments, registry: Registry) -> Result<ExitC
         Command::Export(arguments) => container::export(&session, &arguments),
         Command::Rm(arguments) => container::rm(&session, &arguments),
         Command::Layer(verb) => layer::dispatch(&session, verb),
-        Command::Conformance(_) => Ok(()),
+        Command::Conformance(arguments) => return conformance::run(&session, &arguments),
         Command::Completions { shell } => definition::completions(shell),
         Command::Man { directory } => definition::man(&directory),
     }?;

@@ -12,6 +12,7 @@ pub mod file;
 pub mod fs;
 pub mod fsinfo;
 pub mod idmap;
+pub mod limits;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;

@@ -42,7 +42,8 @@ pub(super) fn drivers(session: &Session, name: Option<&str>) -> Result<()> {
     })
 }
 
-fn from_driver(error: layerstore_driver::Error) -> layerstore::Error {
+/// An error of a driver as one of the store's.
+pub(super) fn from_driver(error: layerstore_driver::Error) -> layerstore::Error {
     let new = layerstore::Error::new(error.kind(), error.operation(), "", error.message());
     match error.hint() {
         Some(hint) => new.with_hint(hint),
