@@ -133,13 +133,13 @@ impl Config {
     }
 
     /// Warns of options for drivers that the program does not know.
-    pub(crate) fn warn_of_unknown_drivers<'a>(&mut self, known: impl Iterator<Item = &'a str> + Clone) {
+    pub(crate) fn warn_of_unknown_drivers(&mut self, known: &[&str]) {
         for (driver, options) in &self.options {
-            if known.clone().any(|name| name == driver) {
+            if known.contains(&driver.as_str()) {
                 continue;
             }
             let place = options.values().next().map(|setting| format!("{}: ", setting.origin));
-            let hint = nearest(driver, known.clone()).map(|name| format!(", did you mean {name:?}?"));
+            let hint = nearest(driver, known.iter().copied()).map(|name| format!(", did you mean {name:?}?"));
             self.warnings.push(format!(
                 "{}options for an unknown driver {driver:?}{}",
                 place.unwrap_or_default(),
