@@ -1,0 +1,397 @@
+//! Rows of layers.
+
+use layerstore_changeset::Digest;
+use layerstore_driver::{Kind, LayerId};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::error::{Error, Explain as _, Result};
+use crate::model::{Layer, LayerKind, LayerState};
+
+const OPERATION: &str = "read layers";
+
+/// A layer with what only the store itself needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerRow {
+    /// What everybody may know.
+    pub(crate) layer: Layer,
+    /// Who writes it.
+    pub(crate) session: Option<String>,
+    /// Whose it is.
+    pub(crate) origin: LayerOrigin,
+    /// What gives its tar back.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// Who made a layer, which decides who may remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerOrigin {
+    /// A pull or commit: goes when no image, container or child needs it.
+    Image,
+    /// A container's own.
+    Container,
+    /// A driver author's: stays until somebody removes it.
+    User,
+}
+
+/// What gives a layer's tar back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// The record and the tree.
+    Record,
+    /// The blob.
+    Blob,
+}
+
+impl LayerOrigin {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Container => "container",
+            Self::User => "user",
+        }
+    }
+}
+
+impl Kept {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+/// A layer that is about to be.
+#[derive(Debug)]
+pub(crate) struct NewLayer<'a> {
+    pub(crate) id: &'a LayerId,
+    pub(crate) parent: Option<&'a LayerId>,
+    /// Who writes it; none when it is complete.
+    pub(crate) session: Option<&'a str>,
+    pub(crate) chain_id: Option<&'a Digest>,
+    pub(crate) kind: LayerKind,
+    pub(crate) origin: LayerOrigin,
+}
+
+/// What is known of a layer once it is complete.
+#[derive(Debug, Clone)]
+pub(crate) struct Completed {
+    pub(crate) id: LayerId,
+    pub(crate) chain_id: Option<Digest>,
+    pub(crate) diff_id: Digest,
+    pub(crate) size: u64,
+    pub(crate) usage: layerstore_driver::Usage,
+    pub(crate) tar_size: u64,
+    pub(crate) kept: Kept,
+    pub(crate) blob: Option<(Digest, u64, String)>,
+    pub(crate) sync: &'static str,
+}
+
+const COLUMNS: &str = "id, parent, session, chain_id, diff_id, state, kind, origin, labels, created, updated, \
+                       size, disk_bytes, inodes, tar_size, kept, blob_digest, blob_size, media_type";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<LayerRow> {
+    let labels: String = row.get(8)?;
+    Ok(LayerRow {
+        layer: Layer {
+            id: parsed(row, 0)?.ok_or(rusqlite::Error::InvalidQuery)?,
+            parent: parsed(row, 1)?,
+            chain_id: parsed(row, 3)?,
+            diff_id: parsed(row, 4)?,
+            state: match row.get::<_, String>(5)?.as_str() {
+                "staging" => LayerState::Staging,
+                "ready" => LayerState::Ready,
+                "deleting" => LayerState::Deleting,
+                _ => LayerState::Damaged,
+            },
+            kind: match row.get::<_, String>(6)?.as_str() {
+                "active" => LayerKind::Active,
+                "view" => LayerKind::View,
+                _ => LayerKind::Committed,
+            },
+            labels: serde_json::from_str(&labels).unwrap_or_default(),
+            created: row.get(9)?,
+            updated: row.get(10)?,
+            size: unsigned(row, 11)?,
+            disk_bytes: unsigned(row, 12)?,
+            inodes: unsigned(row, 13)?,
+            tar_size: unsigned(row, 14)?,
+            blob_digest: parsed(row, 16)?,
+            blob_size: unsigned(row, 17)?,
+            media_type: row.get(18)?,
+        },
+        session: row.get(2)?,
+        origin: match row.get::<_, String>(7)?.as_str() {
+            "image" => LayerOrigin::Image,
+            "container" => LayerOrigin::Container,
+            _ => LayerOrigin::User,
+        },
+        kept: match row.get::<_, Option<String>>(15)?.as_deref() {
+            Some("record") => Some(Kept::Record),
+            Some("blob") => Some(Kept::Blob),
+            _ => None,
+        },
+    })
+}
+
+/// A text column as a type that is parsed; what cannot be parsed is a damaged database.
+pub(super) fn parsed<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: Option<String> = row.get(index)?;
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
+    };
+    text.map(parse).transpose()
+}
+
+/// An integer column that is never negative.
+pub(super) fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(index)?.map(|number| u64::try_from(number).unwrap_or(0)))
+}
+
+/// A size as SQLite keeps it.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn one(connection: &Connection, condition: &str, value: &str) -> Result<Option<LayerRow>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE {condition}"))
+        .and_then(|mut statement| statement.query_row([value], from_row).optional())
+        .explain(OPERATION, "")
+}
+
+fn many(connection: &Connection, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<LayerRow>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM layers {rest}"))
+        .and_then(|mut statement| statement.query_map(values, from_row)?.collect())
+        .explain(OPERATION, "")
+}
+
+/// The layer with this id.
+pub(crate) fn get(connection: &Connection, id: &str) -> Result<Option<LayerRow>> {
+    one(connection, "id = ?", id)
+}
+
+/// The layer that has or is to have this chain ID.
+pub(crate) fn by_chain(connection: &Connection, chain_id: &Digest) -> Result<Option<LayerRow>> {
+    one(connection, "chain_id = ?", &chain_id.to_string())
+}
+
+/// Every layer, the oldest first.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<LayerRow>> {
+    many(connection, "ORDER BY created, id", &[])
+}
+
+/// Layers whose id begins with `prefix`, at most `limit`.
+pub(crate) fn with_prefix(connection: &Connection, prefix: &str, limit: u32) -> Result<Vec<LayerRow>> {
+    many(
+        connection,
+        "WHERE id >= ? AND id < ? AND state <> 'deleting' ORDER BY id LIMIT ?",
+        &[&prefix, &super::prefix_end(prefix), &limit],
+    )
+}
+
+/// Layers on their way out.
+pub(crate) fn doomed(connection: &Connection) -> Result<Vec<LayerRow>> {
+    many(connection, "WHERE state = 'deleting' AND state <> 'ready'", &[])
+}
+
+/// Layers that a session writes, children before parents.
+pub(crate) fn of_session(connection: &Connection, session: &str) -> Result<Vec<LayerRow>> {
+    many(connection, "WHERE session = ? ORDER BY created DESC", &[&session])
+}
+
+/// The layers of an image, from the base upwards.
+pub(crate) fn of_image(connection: &Connection, image: &Digest) -> Result<Vec<LayerRow>> {
+    let columns = COLUMNS.split(", ").map(|column| format!("l.{column}")).collect::<Vec<_>>().join(", ");
+    connection
+        .prepare_cached(&format!(
+            "SELECT {columns} FROM image_layers i JOIN layers l ON l.id = i.layer \
+             WHERE i.image = ? ORDER BY i.position"
+        ))
+        .and_then(|mut statement| statement.query_map([image.to_string()], from_row)?.collect())
+        .explain(OPERATION, "")
+}
+
+/// Adds a layer. A taken id is an error of the database's constraint.
+pub(crate) fn insert(connection: &Connection, new: &NewLayer<'_>) -> Result<()> {
+    const OPERATION: &str = "create layer";
+    let now = super::now();
+    let state = if new.session.is_some() { "staging" } else { "ready" };
+    let kind = match new.kind {
+        LayerKind::Active => "active",
+        LayerKind::View => "view",
+        LayerKind::Committed => "committed",
+    };
+    let done = connection
+        .prepare_cached(
+            "INSERT INTO layers (id, parent, session, chain_id, state, kind, origin, created, updated, sync) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 'none')",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                new.id.as_str(),
+                new.parent.map(LayerId::as_str),
+                new.session,
+                new.chain_id.map(ToString::to_string),
+                state,
+                kind,
+                new.origin.as_str(),
+                now
+            ])
+        });
+    match done {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            let message = match get(connection, new.id.as_str())? {
+                Some(_) => "the id is taken",
+                None => "the parent is not there any more",
+            };
+            Err(Error::new(Kind::AlreadyExists, OPERATION, new.id.as_str(), message))
+        }
+        done => done.map(drop).explain(OPERATION, ""),
+    }
+}
+
+/// Makes a layer visible, complete and sealed.
+pub(crate) fn complete(connection: &Connection, done: &Completed) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE layers SET state = 'ready', kind = 'committed', session = NULL, chain_id = ?2, \
+             diff_id = ?3, updated = ?4, size = ?5, disk_bytes = ?6, inodes = ?7, tar_size = ?8, kept = ?9, \
+             blob_digest = ?10, blob_size = ?11, media_type = ?12, sync = ?13 WHERE id = ?1",
+        )
+        .and_then(|mut statement| {
+            let blob = done.blob.as_ref();
+            statement.execute(params![
+                done.id.as_str(),
+                done.chain_id.map(|digest| digest.to_string()),
+                done.diff_id.to_string(),
+                super::now(),
+                signed(done.size),
+                signed(done.usage.bytes),
+                signed(done.usage.inodes),
+                signed(done.tar_size),
+                done.kept.as_str(),
+                blob.map(|(digest, ..)| digest.to_string()),
+                blob.map(|(_, size, _)| signed(*size)),
+                blob.map(|(.., media_type)| media_type.as_str()),
+                done.sync,
+            ])
+        })
+        .map(drop)
+        .explain("commit layer", "")
+}
+
+/// Gives a layer that is being written the chain ID that became known.
+pub(crate) fn claim(connection: &Connection, id: &LayerId, chain_id: &Digest) -> Result<()> {
+    connection
+        .execute("UPDATE layers SET chain_id = ?2 WHERE id = ?1", [id.as_str(), &chain_id.to_string()])
+        .map(drop)
+        .explain("commit layer", "")
+}
+
+/// Notes that a layer was sealed, and what it takes.
+pub(crate) fn sealed(connection: &Connection, id: &LayerId, usage: layerstore_driver::Usage) -> Result<()> {
+    connection
+        .execute(
+            "UPDATE layers SET kind = 'committed', disk_bytes = ?2, inodes = ?3, updated = ?4 WHERE id = ?1",
+            params![id.as_str(), signed(usage.bytes), signed(usage.inodes), super::now()],
+        )
+        .map(drop)
+        .explain("seal layer", "")
+}
+
+/// Notes bytes of file data.
+pub(crate) fn applied(connection: &Connection, id: &LayerId, bytes: u64) -> Result<()> {
+    connection
+        .execute(
+            "UPDATE layers SET size = coalesce(size, 0) + ?2, updated = ?3 WHERE id = ?1",
+            params![id.as_str(), signed(bytes), super::now()],
+        )
+        .map(drop)
+        .explain("apply layer", "")
+}
+
+/// Notes that what lies on disk is not what was recorded.
+pub(crate) fn set_damaged(connection: &Connection, id: &LayerId) -> Result<()> {
+    connection
+        .execute("UPDATE layers SET state = 'damaged' WHERE id = ? AND state = 'ready'", [id.as_str()])
+        .map(drop)
+        .explain("check", "")
+}
+
+/// Puts a layer on its way out: nobody finds it any more, and its chain ID is free.
+pub(crate) fn doom(connection: &Connection, id: &LayerId) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE layers SET state = 'deleting', chain_id = NULL, parent = NULL, session = NULL WHERE id = ?",
+        )
+        .and_then(|mut statement| statement.execute([id.as_str()]))
+        .map(drop)
+        .explain("remove layer", "")
+}
+
+/// Forgets a layer that is gone from disk.
+pub(crate) fn forget(connection: &Connection, ids: &[LayerId]) -> Result<()> {
+    for id in ids {
+        connection
+            .prepare_cached("DELETE FROM layers WHERE id = ? AND state = 'deleting'")
+            .and_then(|mut statement| statement.execute([id.as_str()]))
+            .explain("remove layer", "")?;
+    }
+    Ok(())
+}
+
+/// Whether nothing refers to a layer: no image, container, child or session.
+pub(crate) fn is_free(connection: &Connection, id: &LayerId) -> Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM containers WHERE layer = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM holds WHERE object = ?1)",
+        )
+        .and_then(|mut statement| statement.query_row([id.as_str()], |row| row.get(0)))
+        .explain(OPERATION, "")
+}
+
+/// What uses a layer, for a person; empty when nothing does.
+pub(crate) fn users(connection: &Connection, id: &LayerId) -> Result<Vec<String>> {
+    const USERS: [(&str, &str); 4] = [
+        ("image", "SELECT image FROM image_layers WHERE layer = ? LIMIT 3"),
+        ("container", "SELECT id FROM containers WHERE layer = ? LIMIT 3"),
+        ("layer", "SELECT id FROM layers WHERE parent = ? LIMIT 3"),
+        (
+            "running",
+            "SELECT s.purpose FROM holds h JOIN sessions s ON s.id = h.session WHERE object = ? LIMIT 3",
+        ),
+    ];
+    let mut found = Vec::new();
+    for (what, query) in USERS {
+        let ids: Vec<String> = connection
+            .prepare_cached(query)
+            .and_then(|mut statement| statement.query_map([id.as_str()], |row| row.get(0))?.collect())
+            .explain(OPERATION, "")?;
+        found.extend(ids.into_iter().map(|id| format!("{what} {id}")));
+    }
+    Ok(found)
+}
+
+/// Complete layers of images that nothing refers to; their parents may be next.
+pub(crate) fn free(connection: &Connection) -> Result<Vec<LayerRow>> {
+    many(
+        connection,
+        "WHERE state IN ('ready', 'damaged') AND origin <> 'user' \
+         AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = layers.id) \
+         AND NOT EXISTS (SELECT 1 FROM containers c WHERE c.layer = layers.id) \
+         AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent = layers.id) \
+         AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.object = layers.id) ORDER BY created DESC",
+        &[],
+    )
+}

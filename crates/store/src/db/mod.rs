@@ -1,0 +1,200 @@
+//! The metadata database: connections, transactions and the gate for writers.
+//!
+//! SQLite in WAL mode with `synchronous=FULL`: readers see a snapshot and never wait; a transaction that
+//! returned is on disk. Writers queue at a `flock` on a file of its own before `BEGIN IMMEDIATE`, which is fair
+//! where SQLite's own busy loop starves, and dies with the process. No file is written inside a transaction.
+//! Connections are pooled in the handle and never cross a fork.
+
+pub(crate) mod containers;
+pub(crate) mod images;
+pub(crate) mod layers;
+mod schema;
+pub(crate) mod sessions;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use layerstore_driver::Kind;
+use layerstore_sys::Dir;
+use layerstore_sys::lock::{Lock, Mode};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Error, Explain as _, Result};
+
+pub(crate) use schema::VERSION;
+
+/// SQLite before this version can damage a WAL that is reset while it is read (fixed in 3.51.3).
+const OLDEST_SQLITE: i32 = 3_051_003;
+const OPEN: &str = "open store";
+
+/// The database of one store.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    root: Dir,
+    pool: Mutex<Vec<Connection>>,
+    process: u32,
+}
+
+/// How sure a transaction must be to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// On disk when it returns.
+    Full,
+    /// With the next full one: for rows whose loss costs at most a leftover that `gc` finds.
+    Relaxed,
+}
+
+impl Database {
+    /// Opens the database in `root`; none when there is no store yet.
+    pub(crate) fn open(root: &Dir) -> Result<Option<Self>> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            let message = format!("SQLite {} is too old, 3.51.3 is needed", rusqlite::version());
+            return Err(Error::new(Kind::Unsupported, OPEN, "", message));
+        }
+        if root.try_stat(b"layerstore.db").explain(OPEN, "")?.is_none_or(|stat| stat.size == 0) {
+            return Ok(None);
+        }
+        let database = Self::at(root);
+        let connection = database.connection()?;
+        if schema::is_new(&connection)? {
+            return Ok(None);
+        }
+        schema::check(&connection)?;
+        database.give_back(connection);
+        Ok(Some(database))
+    }
+
+    /// Makes the database of a new store that uses `driver`; somebody else may be faster.
+    pub(crate) fn create(root: &Dir, driver: &str) -> Result<Self> {
+        let database = Self::at(root);
+        database.write(OPEN, Durability::Full, |transaction| {
+            if schema::is_new(transaction)? { schema::create(transaction, driver, now()) } else { Ok(()) }
+        })?;
+        database.read(OPEN, schema::check)?;
+        Ok(database)
+    }
+
+    fn at(root: &Dir) -> Self {
+        Self {
+            path: root.path().join("layerstore.db"),
+            root: root.clone(),
+            pool: Mutex::new(Vec::new()),
+            process: std::process::id(),
+        }
+    }
+
+    /// The driver that the store was made with.
+    pub(crate) fn driver(&self) -> Result<Option<String>> {
+        self.read(OPEN, |connection| schema::meta(connection, "driver"))
+    }
+
+    /// Reads one consistent state; never waits for a writer.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction().explain(operation, "")?;
+        let result = work(&transaction);
+        drop(transaction);
+        self.give_back(connection);
+        result
+    }
+
+    /// One transaction: everything that `work` does, or nothing when it fails.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection()?;
+        let gate = self.gate(operation)?;
+        let level = if durability == Durability::Full { "FULL" } else { "NORMAL" };
+        connection.pragma_update(None, "synchronous", level).explain(operation, "")?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).explain(operation, "")?;
+        let result = work(&transaction)?;
+        transaction.commit().explain(operation, "")?;
+        drop(gate);
+        self.give_back(connection);
+        Ok(result)
+    }
+
+    /// What a transaction would give; nothing of it stays.
+    pub(crate) fn rehearse<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection()?;
+        let gate = self.gate(operation)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).explain(operation, "")?;
+        let result = work(&transaction)?;
+        transaction.rollback().explain(operation, "")?;
+        drop(gate);
+        self.give_back(connection);
+        Ok(result)
+    }
+
+    /// Waits for the turn to write.
+    fn gate(&self, operation: &'static str) -> Result<Lock> {
+        let file = self.root.open_or_create_file(b"gate.lock", 0o600).explain(operation, "")?;
+        Lock::wait(file, Mode::Exclusive).explain(operation, "")
+    }
+
+    fn connection(&self) -> Result<Connection> {
+        if self.process != std::process::id() {
+            let message = "the store was opened before a fork; open it again in the child";
+            return Err(Error::new(Kind::InvalidInput, OPEN, "", message));
+        }
+        match self.pool().pop() {
+            Some(connection) => Ok(connection),
+            None => connect(&self.path),
+        }
+    }
+
+    fn give_back(&self, connection: Connection) {
+        self.pool().push(connection);
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // A list of idle connections is whole even if its holder panicked.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).explain(OPEN, "")?;
+    // Writers queue at the gate; what is waited for here is a checkpoint or a recovery of the WAL.
+    connection.busy_timeout(Duration::from_secs(60)).explain(OPEN, "")?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+             PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 4194304;",
+        )
+        .explain(OPEN, "")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Now, in nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|duration| i64::try_from(duration.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// A prefix as the range of texts that begin with it: `WHERE id >= first AND id < last`. Only for prefixes of
+/// ASCII letters, digits and `:-_.`.
+pub(crate) fn prefix_end(prefix: &str) -> String {
+    // Every byte that an id may hold sorts before this one.
+    format!("{prefix}\u{7f}")
+}

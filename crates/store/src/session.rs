@@ -1,0 +1,174 @@
+//! Sessions: a pull, push, commit or creation that is alive, and how others see that it is.
+//!
+//! ```text
+//! staging/SESSION.lease     locked (flock) by the process; the lock dies with it
+//! row in `sessions`         its staging layers, and what must stay for it (`holds`)
+//! ```
+//!
+//! Invariant: a row without a locked lease is dead, and whoever finds it may clear what it left. The lease is
+//! locked before the row is there and goes after the row is gone, so a living session is never taken for dead.
+
+use std::time::Duration;
+
+use layerstore_changeset::Context;
+use layerstore_driver::LayerId;
+use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::{self as sys, Dir};
+
+use crate::db::{Durability, layers, sessions};
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::store::Store;
+
+/// Shortest and longest pause between two looks at somebody's lease: a lock that is waited for in the kernel
+/// could not be cancelled.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// A lock file that says that its name is being worked on.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    staging: Dir,
+    name: String,
+    _lock: Lock,
+}
+
+impl Lease {
+    /// Makes and locks the lease `name`; nobody else may use the name at the same time.
+    pub(crate) fn take(staging: &Dir, name: &str, operation: &'static str) -> Result<Self> {
+        let file_name = file_name(name);
+        loop {
+            let file = staging.open_or_create_file(file_name.as_bytes(), 0o600).explain(operation, name)?;
+            let Ok(lock) = Lock::attempt(file, Mode::Exclusive).explain(operation, name)? else {
+                return Err(Error::new(Kind::InUse, operation, name, "somebody else works on it"));
+            };
+            // Somebody who cleared leftovers may have taken the file away between the two calls.
+            let here = staging.try_stat(file_name.as_bytes()).explain(operation, name)?;
+            let locked = lock.file().stat().explain(operation, name)?;
+            if here.is_some_and(|here| here.same_inode(&locked)) {
+                return Ok(Self { staging: staging.clone(), name: file_name, _lock: lock });
+            }
+        }
+    }
+
+    /// Whether somebody alive holds the lease.
+    pub(crate) fn is_held(staging: &Dir, name: &str) -> sys::Result<bool> {
+        let file = match staging.open_file(file_name(name).as_bytes()) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            opened => opened?,
+        };
+        Ok(Lock::attempt(file, Mode::Shared)?.is_err())
+    }
+
+    /// Waits until nobody holds the lease.
+    pub(crate) fn wait(staging: &Dir, name: &str, context: &Context, operation: &'static str) -> Result<()> {
+        let mut pause = PAUSES.0;
+        while Self::is_held(staging, name).explain(operation, name)? {
+            context.check().explain(operation, name)?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The name goes while the lock is held; a leftover file is found by `gc`.
+        let _ = self.staging.unlink(self.name.as_bytes());
+    }
+}
+
+fn file_name(name: &str) -> String {
+    format!("{name}.lease")
+}
+
+/// A living session of this process. Dropped before [`Session::end`], it clears what it left.
+#[derive(Debug)]
+pub(crate) struct Session {
+    store: Store,
+    id: String,
+    ended: bool,
+    _lease: Lease,
+}
+
+impl Session {
+    /// Begins a session that keeps `objects` (ids of layers and images).
+    pub(crate) fn begin(store: &Store, purpose: &'static str, objects: &[String]) -> Result<Self> {
+        let id = LayerId::random().explain(purpose, "")?.as_str().to_owned();
+        let lease = Lease::take(store.staging(), &id, purpose)?;
+        store.database().write(purpose, Durability::Relaxed, |transaction| {
+            sessions::insert(transaction, &id, purpose)?;
+            objects.iter().try_for_each(|object| sessions::hold(transaction, &id, object))
+        })?;
+        Ok(Self { store: store.clone(), id, ended: false, _lease: lease })
+    }
+
+    /// The session's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Ends the session inside the transaction that makes its work visible; call [`Session::ended`] after that.
+    pub(crate) fn end_in(&self, transaction: &rusqlite::Connection) -> Result<()> {
+        sessions::delete(transaction, &self.id)
+    }
+
+    /// The transaction with [`Session::end_in`] is through.
+    pub(crate) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Err(error) = self.store.reap(&self.id)
+        {
+            // The rows stay and the lease goes: the next open finds a dead session and tries again.
+            tracing::warn!(session = %self.id, %error, "what an operation left could not be cleared");
+        }
+    }
+}
+
+impl Store {
+    /// Clears what a session left behind: its unfinished layers, its holds and its row. Only for a session that
+    /// is dead or the caller's own. Returns the layers that went.
+    pub(crate) fn reap(&self, session: &str) -> Result<Vec<LayerId>> {
+        const OPERATION: &str = "recover";
+        let doomed = self.database().write(OPERATION, Durability::Relaxed, |transaction| {
+            let left = layers::of_session(transaction, session)?;
+            for row in &left {
+                layers::doom(transaction, &row.layer.id)?;
+            }
+            sessions::delete(transaction, session)?;
+            Ok(left.into_iter().map(|row| row.layer.id).collect::<Vec<_>>())
+        })?;
+        self.destroy(OPERATION, &doomed)?;
+        Ok(doomed)
+    }
+
+    /// Removes doomed layers from disk, children first, and forgets them.
+    pub(crate) fn destroy(&self, operation: &'static str, doomed: &[LayerId]) -> Result<()> {
+        let mut gone = Vec::new();
+        let mut failed = None;
+        for id in doomed {
+            match self.destroy_one(operation, id) {
+                Ok(()) => gone.push(id.clone()),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if !gone.is_empty() {
+            // A row that comes back after a power cut is cleared by the next open.
+            self.database()
+                .write(operation, Durability::Relaxed, |transaction| layers::forget(transaction, &gone))?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn destroy_one(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        match self.driver().remove(id) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            removed => removed.explain(operation, id)?,
+        }
+        self.remove_layer_files(id).explain(operation, id)
+    }
+}
