@@ -1,13 +1,20 @@
 //! Containers: writable layers over images.
-
-use std::path::{Path, PathBuf};
+//!
+//! What is mounted is asked of the kernel and the driver's leases, never of a counter in the database.
 
 use layerstore_changeset::Context;
-use layerstore_driver::{PathChange, Usage};
+use layerstore_driver::{Base, CreateOptions, LayerId, PathChange, Usage};
 
-use crate::error::Result;
-use crate::model::{Container, ContainerOptions, MountOptions};
-use crate::store::{Store, unfinished};
+use crate::db::layers::{LayerOrigin, NewLayer};
+use crate::db::{Durability, containers, images, layers, now};
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::lookup;
+use crate::model::{Container, ContainerOptions, LayerKind};
+use crate::session::Lease;
+use crate::store::Store;
+
+/// Longest name of a container, in bytes.
+const LONGEST_NAME: usize = 128;
 
 impl Store {
     /// Makes a container of an image.
@@ -21,8 +28,64 @@ impl Store {
         options: &ContainerOptions,
         context: &Context,
     ) -> Result<Container> {
-        let _ = (image, options, context);
-        unfinished()
+        const OPERATION: &str = "create container";
+        if let Some(name) = &options.name {
+            check_name(OPERATION, name)?;
+        }
+        let (found, top) = self.database().read(OPERATION, |connection| {
+            let found = lookup::image(connection, OPERATION, image)?;
+            let top = layers::of_image(connection, &found.id)?.pop();
+            Ok((found, top.map(|row| row.layer.id)))
+        })?;
+        let layer = LayerId::random().explain(OPERATION, image)?;
+        let by_name = lookup::image_id_prefix(image).is_none_or(|hex| !found.id.hex().starts_with(hex));
+        let container = Container {
+            id: LayerId::random().explain(OPERATION, image)?.as_str().to_owned(),
+            name: options.name.clone(),
+            image: found.id,
+            image_name: by_name.then(|| image.to_owned()),
+            layer,
+            created: now(),
+            size_limit: options.size_limit,
+            labels: options.labels.clone(),
+            mounts: Vec::new(),
+            mounted: false,
+        };
+        // No row knows the layer yet; the lease tells others that it is not a leftover.
+        let lease = Lease::take(self.staging(), container.layer.as_str(), OPERATION)?;
+        let create = CreateOptions { size_limit: options.size_limit };
+        self.driver().create(&container.layer, top.as_ref(), &create, context).explain(OPERATION, image)?;
+        let done = self.database().write(OPERATION, Durability::Full, |transaction| {
+            // The image may have gone meanwhile; its layers stay, because the new one is a child.
+            if images::get(transaction, &found.id)?.is_none() {
+                return Err(lookup::no_such_image(OPERATION, image));
+            }
+            layers::insert(
+                transaction,
+                &NewLayer {
+                    id: &container.layer,
+                    parent: top.as_ref(),
+                    session: None,
+                    chain_id: None,
+                    kind: LayerKind::Active,
+                    origin: LayerOrigin::Container,
+                },
+            )?;
+            containers::insert(transaction, &container).map_err(|error| match &container.name {
+                Some(name) if is_taken(&error) => {
+                    Error::new(Kind::AlreadyExists, OPERATION, name, format!("the name {name:?} is taken"))
+                        .with_hint("choose another name, or remove that container with `layerstore rm`")
+                }
+                _ => Error::database(OPERATION, error),
+            })
+        });
+        if done.is_err()
+            && let Err(error) = self.driver().remove(&container.layer)
+        {
+            tracing::warn!(layer = %container.layer, %error, "a layer that nobody needs could not be removed");
+        }
+        drop(lease);
+        done.map(|()| container)
     }
 
     /// Every container, the newest first.
@@ -30,7 +93,9 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn containers(&self) -> Result<Vec<Container>> {
-        unfinished()
+        const OPERATION: &str = "list containers";
+        let found = self.database().read(OPERATION, containers::all)?;
+        found.into_iter().map(|container| self.with_mounts(OPERATION, container)).collect()
     }
 
     /// One container, by name, id or unique prefix of an id.
@@ -38,27 +103,22 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an ambiguous prefix.
     pub fn container(&self, container: &str) -> Result<Container> {
-        let _ = container;
-        unfinished()
+        const OPERATION: &str = "inspect";
+        let found = self.find_container(OPERATION, container)?;
+        self.with_mounts(OPERATION, found)
     }
 
-    /// Mounts a container and returns where. One that is mounted already stays where it is (unless another
-    /// target is asked for), so that a second call gives the same path.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) when it is mounted writable elsewhere.
-    pub fn mount(&self, container: &str, options: &MountOptions) -> Result<PathBuf> {
-        let _ = (container, options);
-        unfinished()
+    pub(crate) fn find_container(&self, operation: &'static str, container: &str) -> Result<Container> {
+        self.database().read(operation, |connection| lookup::container(connection, operation, container))
     }
 
-    /// Unmounts a container wherever it is mounted, or at one target only. Idempotent; returns where it was.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) while somebody works in it.
-    pub fn unmount(&self, container: &str, target: Option<&Path>) -> Result<Vec<PathBuf>> {
-        let _ = (container, target);
-        unfinished()
+    fn with_mounts(&self, operation: &'static str, mut container: Container) -> Result<Container> {
+        let in_use = self.driver().leases().in_use(&container.layer).explain(operation, &container.id)?;
+        container.mounted = in_use.writable || in_use.read_only > 0;
+        if container.mounted {
+            container.mounts = self.mounts_of(operation, &container.layer)?;
+        }
+        Ok(container)
     }
 
     /// What a container changed, or what an image's topmost layer did; sorted by path.
@@ -66,8 +126,26 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound), [`Cancelled`](crate::Kind::Cancelled).
     pub fn diff(&self, container_or_image: &str, context: &Context) -> Result<Vec<PathChange>> {
-        let _ = (container_or_image, context);
-        unfinished()
+        const OPERATION: &str = "diff";
+        let layer = self.database().read(OPERATION, |connection| {
+            if let Some(container) = lookup::find_container(connection, OPERATION, container_or_image)? {
+                return Ok(Some(container.layer));
+            }
+            match lookup::find_image(connection, OPERATION, container_or_image)? {
+                Some(image) => Ok(layers::of_image(connection, &image.id)?.pop().map(|row| row.layer.id)),
+                None => Err(Error::new(
+                    Kind::NotFound,
+                    OPERATION,
+                    container_or_image,
+                    format!("no such container or image: {container_or_image}"),
+                )),
+            }
+        })?;
+        let Some(layer) = layer else { return Ok(Vec::new()) };
+        let changes = self.driver().changes(&layer, Base::Parent, context);
+        let mut changes = changes.explain(OPERATION, container_or_image)?;
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(changes)
     }
 
     /// The space a container's own layer takes; a walk.
@@ -75,8 +153,9 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound), [`Cancelled`](crate::Kind::Cancelled).
     pub fn container_usage(&self, container: &str, context: &Context) -> Result<Usage> {
-        let _ = (container, context);
-        unfinished()
+        const OPERATION: &str = "measure container";
+        let found = self.find_container(OPERATION, container)?;
+        self.driver().usage(&found.layer, context).explain(OPERATION, container)
     }
 
     /// Removes a container with its layer and returns its id. A mounted one is unmounted first if `force`, else
@@ -85,7 +164,72 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) with where it is mounted.
     pub fn remove_container(&self, container: &str, force: bool) -> Result<String> {
-        let _ = (container, force);
-        unfinished()
+        const OPERATION: &str = "rm";
+        let found = self.find_container(OPERATION, container)?;
+        let in_use = self.driver().leases().in_use(&found.layer).explain(OPERATION, container)?;
+        if in_use.writable || in_use.read_only > 0 {
+            let mounts = self.mounts_of(OPERATION, &found.layer)?;
+            if !force {
+                let places = mounts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+                let places = if places.is_empty() {
+                    "in another mount namespace or by another program".to_owned()
+                } else {
+                    format!("at {}", places.join(", "))
+                };
+                let message = format!("the container is mounted {places}");
+                return Err(Error::new(Kind::InUse, OPERATION, container, message)
+                    .with_layer(&found.layer)
+                    .with_hint("unmount it first, or force the removal with -f"));
+            }
+            for target in mounts {
+                self.unmount_layer(OPERATION, &found.layer, &target)?;
+            }
+        }
+        self.database().write(OPERATION, Durability::Full, |transaction| {
+            if let [user, ..] = layers::users(transaction, &found.layer)?
+                .into_iter()
+                .filter(|user| !user.starts_with("container "))
+                .collect::<Vec<_>>()
+                .as_slice()
+            {
+                let message = format!("the container's layer is used by {user}");
+                return Err(Error::new(Kind::InUse, OPERATION, container, message));
+            }
+            containers::delete(transaction, &found.id)?;
+            layers::doom(transaction, &found.layer)
+        })?;
+        self.destroy(OPERATION, std::slice::from_ref(&found.layer))?;
+        Ok(found.id)
     }
+}
+
+/// Whether a unique column holds the value already.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+}
+
+fn check_name(operation: &'static str, name: &str) -> Result<()> {
+    let hint =
+        "a container's name has 1 to 128 letters, digits, '_', '.' or '-' and begins with a letter or digit";
+    let fits = (1..=LONGEST_NAME).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if !fits {
+        return Err(Error::new(
+            Kind::InvalidInput,
+            operation,
+            name.escape_debug().to_string(),
+            "not a container name",
+        )
+        .with_hint(hint));
+    }
+    if name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Error::new(
+            Kind::InvalidInput,
+            operation,
+            name,
+            "64 hexadecimal digits are an id, not a name",
+        ));
+    }
+    Ok(())
 }

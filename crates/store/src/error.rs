@@ -7,6 +7,7 @@ use std::fmt;
 
 use layerstore_changeset as changeset;
 use layerstore_driver as driver;
+use layerstore_image as image;
 use layerstore_sys as sys;
 
 pub use layerstore_driver::Kind;
@@ -152,6 +153,23 @@ impl Error {
         new.with_source(error)
     }
 
+    /// An image that could not be read or written, in the course of `operation` on `what`.
+    pub(crate) fn image(operation: &'static str, what: impl Into<String>, error: image::Error) -> Self {
+        let kind = match error.kind() {
+            image::Kind::NotFound => Kind::NotFound,
+            image::Kind::InvalidInput => Kind::InvalidInput,
+            image::Kind::Unsupported => Kind::Unsupported,
+            image::Kind::LimitExceeded => Kind::LimitExceeded,
+            image::Kind::NoSpace => Kind::NoSpace,
+            image::Kind::Cancelled => Kind::Cancelled,
+            _ => Kind::System,
+        };
+        let mut new = Self::new(kind, operation, what, error.reason());
+        new.0.code = error.code().map(|code| code.as_str().to_owned());
+        new.0.hint = error.hint().map(ToOwned::to_owned);
+        new.with_source(error)
+    }
+
     /// A failure of the metadata database.
     pub(crate) fn database(operation: &'static str, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as E;
@@ -211,6 +229,12 @@ impl<T> Explain<T> for driver::Result<T> {
 impl<T> Explain<T> for changeset::Result<T> {
     fn explain(self, operation: &'static str, what: impl fmt::Display) -> Result<T> {
         self.map_err(|error| Error::changeset(operation, what.to_string(), error))
+    }
+}
+
+impl<T> Explain<T> for image::Result<T> {
+    fn explain(self, operation: &'static str, what: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| Error::image(operation, what.to_string(), error))
     }
 }
 

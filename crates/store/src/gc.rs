@@ -1,18 +1,240 @@
 //! Freeing what nothing refers to.
+//!
+//! Everything is found by absence: a layer without a reference, a file without a row, a lease without a lock.
+//! The directory is listed before the rows are read, and a row is there before its files are, so what is being
+//! made right now is never taken for a leftover.
 
-use crate::error::Result;
-use crate::model::Gc;
-use crate::store::{Store, unfinished};
+use layerstore_driver::{LayerId, LayerInfo};
+use layerstore_sys::Dir;
+
+use crate::db::{Durability, images, layers, sessions};
+use crate::error::{Explain as _, Result};
+use crate::files;
+use crate::model::{Freed, Gc};
+use crate::session::Lease;
+use crate::store::Store;
+
+const OPERATION: &str = "gc";
 
 impl Store {
     /// Frees what nothing refers to: layers without image, container or child, leftovers of crashed processes,
-    /// records and files without a row, trash. With `dry_run` it only tells. What living processes work on is
-    /// left alone.
+    /// records and files without a row. With `dry_run` it only tells. What living processes work on is left
+    /// alone.
     ///
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn gc(&self, dry_run: bool) -> Result<Gc> {
-        let _ = dry_run;
-        unfinished()
+        let mut gc = Collector { store: self, report: Gc { dry_run, ..Gc::default() } };
+        gc.dead_sessions()?;
+        gc.doomed_layers()?;
+        gc.free_layers()?;
+        gc.unknown_layers()?;
+        gc.unknown_files()?;
+        gc.image_files()?;
+        gc.leases()?;
+        if !dry_run {
+            for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
+                let name = recovered.id.map_or_else(|| self.driver().name().to_owned(), |id| id.to_string());
+                gc.note("leftover", name, recovered.what, 0);
+            }
+        }
+        Ok(gc.report)
+    }
+}
+
+struct Collector<'a> {
+    store: &'a Store,
+    report: Gc,
+}
+
+impl Collector<'_> {
+    fn note(&mut self, kind: &'static str, name: impl Into<String>, reason: impl Into<String>, bytes: u64) {
+        self.report.bytes += bytes;
+        self.report.freed.push(Freed { kind, name: name.into(), reason: reason.into(), bytes });
+    }
+
+    fn real(&self) -> bool {
+        !self.report.dry_run
+    }
+
+    fn dead_sessions(&mut self) -> Result<()> {
+        for session in self.store.database().read(OPERATION, sessions::of_processes)? {
+            if Lease::is_held(self.store.staging(), &session).explain(OPERATION, &session)? {
+                continue;
+            }
+            let left = self
+                .store
+                .database()
+                .read(OPERATION, |connection| layers::of_session(connection, &session))?;
+            for row in left {
+                self.note("staging", row.layer.id.as_str(), "left by a process that died", 0);
+            }
+            if self.real() {
+                self.store.reap(&session)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn doomed_layers(&mut self) -> Result<()> {
+        let doomed = self.store.database().read(OPERATION, layers::doomed)?;
+        let ids: Vec<LayerId> = doomed.iter().map(|row| row.layer.id.clone()).collect();
+        for row in doomed {
+            let bytes = row.layer.disk_bytes.unwrap_or(0);
+            self.note("layer", row.layer.id.as_str(), "its removal was not finished", bytes);
+        }
+        if self.real() { self.store.destroy(OPERATION, &ids) } else { Ok(()) }
+    }
+
+    /// Layers of images that nothing needs; what they stood on may be next.
+    fn free_layers(&mut self) -> Result<()> {
+        let real = self.real();
+        let work = |transaction: &rusqlite::Connection| {
+            let mut all = Vec::new();
+            loop {
+                let free = layers::free(transaction)?;
+                if free.is_empty() {
+                    return Ok(all);
+                }
+                for row in free {
+                    layers::doom(transaction, &row.layer.id)?;
+                    all.push(row);
+                }
+            }
+        };
+        let database = self.store.database();
+        let rows = if real {
+            database.write(OPERATION, Durability::Full, |transaction| work(transaction))?
+        } else {
+            database.rehearse(OPERATION, |transaction| work(transaction))?
+        };
+        let ids: Vec<LayerId> = rows.iter().map(|row| row.layer.id.clone()).collect();
+        for row in rows {
+            let bytes = row.layer.disk_bytes.unwrap_or(0);
+            self.note("layer", row.layer.id.as_str(), "no image and no container uses it", bytes);
+        }
+        if real { self.store.destroy(OPERATION, &ids) } else { Ok(()) }
+    }
+
+    /// Layers that the driver has and no row knows.
+    fn unknown_layers(&mut self) -> Result<()> {
+        let found = self.store.unknown_layers(OPERATION)?;
+        for LayerInfo { id, .. } in found {
+            self.note("layer", id.as_str(), "the driver has it, the store does not know it", 0);
+            if self.real() {
+                self.store.driver().remove(&id).explain(OPERATION, &id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown_files(&mut self) -> Result<()> {
+        let folders = self.store.folders();
+        let kinds: [(&'static str, &Dir, fn(&str) -> Option<&str>); 2] =
+            [("record", &folders.records, files::record_owner), ("blob", &folders.blobs, |name| Some(name))];
+        for (kind, folder, owner) in kinds {
+            let names = names(folder)?;
+            for name in names {
+                let known = match owner(&name) {
+                    Some(id) => self
+                        .store
+                        .database()
+                        .read(OPERATION, |connection| Ok(layers::get(connection, id)?.is_some()))?,
+                    None => false,
+                };
+                if known {
+                    continue;
+                }
+                let stat = folder.try_stat(name.as_bytes()).explain(OPERATION, &name)?;
+                self.note(kind, &name, "it belongs to no layer", stat.map_or(0, |stat| stat.blocks * 512));
+                if self.real() {
+                    folder.unlink(name.as_bytes()).explain(OPERATION, &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn image_files(&mut self) -> Result<()> {
+        for hex in names(&self.store.folders().images)? {
+            let real = self.real();
+            // Nobody begins to hold the image while the gate is closed, so its files are not being written.
+            let free = self.store.database().write(OPERATION, Durability::Relaxed, |transaction| {
+                let object = format!("sha256:{hex}");
+                let known = match object.parse() {
+                    Ok(id) => images::get(transaction, &id)?.is_some(),
+                    Err(_) => false,
+                };
+                if known || sessions::is_held(transaction, &object)? {
+                    return Ok(false);
+                }
+                if real {
+                    self.store.remove_image_files(&hex).explain(OPERATION, &hex)?;
+                }
+                Ok(true)
+            })?;
+            if free {
+                self.note("image files", hex, "they belong to no image", 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lock files of processes that died.
+    fn leases(&mut self) -> Result<()> {
+        let staging = self.store.staging();
+        for name in names(staging)? {
+            let Some(id) = name.strip_suffix(".lease") else { continue };
+            if Lease::is_held(staging, id).explain(OPERATION, id)? {
+                continue;
+            }
+            self.note("staging", id, "left by a process that died", 0);
+            if self.real() {
+                match staging.unlink(name.as_bytes()) {
+                    Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, id),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a folder of the store, which only the store names.
+fn names(folder: &Dir) -> Result<Vec<String>> {
+    let entries = folder.entries().explain(OPERATION, folder.path().display())?;
+    Ok(entries.into_iter().filter_map(|entry| String::from_utf8(entry.name).ok()).collect())
+}
+
+impl Store {
+    /// Layers that the driver has, that no row knows and nobody is making; children before parents.
+    pub(crate) fn unknown_layers(&self, operation: &'static str) -> Result<Vec<LayerInfo>> {
+        let mut unknown = Vec::new();
+        for info in self.driver().layers().explain(operation, "")? {
+            let known = || {
+                self.database()
+                    .read(operation, |connection| Ok(layers::get(connection, info.id.as_str())?.is_some()))
+            };
+            // Its maker lets the lease go after the row is there, so the second look decides.
+            let unknown_now = !known()?
+                && !Lease::is_held(self.staging(), info.id.as_str()).explain(operation, &info.id)?
+                && !known()?;
+            if unknown_now {
+                unknown.push(info);
+            }
+        }
+        // A layer can go when no other unknown one stands on it.
+        let mut ordered: Vec<LayerInfo> = Vec::with_capacity(unknown.len());
+        while !unknown.is_empty() {
+            let parents: Vec<LayerId> = unknown.iter().filter_map(|info| info.parent.clone()).collect();
+            let (stay, go): (Vec<_>, Vec<_>) =
+                unknown.into_iter().partition(|info| parents.contains(&info.id));
+            if go.is_empty() {
+                break;
+            }
+            ordered.extend(go);
+            unknown = stay;
+        }
+        Ok(ordered)
     }
 }

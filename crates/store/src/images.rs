@@ -1,8 +1,16 @@
 //! Images: lists, details and names.
 
-use crate::error::Result;
-use crate::model::{HistoryLine, Image, ImageName, ImageSummary, TreeNode};
-use crate::store::{Store, unfinished};
+use layerstore_driver::Kind;
+use layerstore_image::{Config, ImageName};
+use rusqlite::Connection;
+
+use crate::db::images::ImageRow;
+use crate::db::layers::LayerRow;
+use crate::db::{Durability, containers, images, layers};
+use crate::error::{Error, Explain as _, Result};
+use crate::lookup;
+use crate::model::{HistoryLine, Image, ImageSummary};
+use crate::store::Store;
 
 impl Store {
     /// Every image, the newest first.
@@ -10,7 +18,9 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        unfinished()
+        self.database().read("list images", |connection| {
+            images::all(connection)?.into_iter().map(|image| summary(connection, image)).collect()
+        })
     }
 
     /// One image, by name, ID or unique prefix of an ID.
@@ -18,19 +28,31 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an ambiguous prefix.
     pub fn image(&self, image: &str) -> Result<Image> {
-        let _ = image;
-        unfinished()
-    }
-
-    /// What `inspect` prints of an image or a container, in docker's shape: for an image `Id`, `RepoTags`,
-    /// `RootFS.Layers` (diff IDs), `GraphDriver` …; for a container `Id`, `Name`, `Image`, `GraphDriver`,
-    /// `Mounts` … A container wins where both fit.
-    ///
-    /// # Errors
-    /// As [`Store::image`].
-    pub fn inspect(&self, name: &str) -> Result<serde_json::Value> {
-        let _ = name;
-        unfinished()
+        const OPERATION: &str = "inspect";
+        let (row, names, layers) = self.database().read(OPERATION, |connection| {
+            let row = lookup::image(connection, OPERATION, image)?;
+            let names = images::names(connection, &row.id)?;
+            let layers = layers::of_image(connection, &row.id)?;
+            Ok((row, names, layers))
+        })?;
+        let driver_data = match layers.last() {
+            Some(top) => self.driver().metadata(&top.layer.id).explain(OPERATION, image)?,
+            None => Vec::new(),
+        };
+        let config = self.read_config(OPERATION, &row)?;
+        let manifest = self.read_image_file(&row.id, "manifest.json")?;
+        Ok(Image {
+            id: row.id,
+            names,
+            parent: row.parent,
+            stored: row.stored,
+            size: row.size,
+            config: serde_json::Value::Object(config.document().clone()),
+            manifest: manifest.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            layers: layers.into_iter().map(|row| row.layer).collect(),
+            driver: self.driver().name().to_owned(),
+            driver_data,
+        })
     }
 
     /// A line per build step, the newest first.
@@ -38,18 +60,37 @@ impl Store {
     /// # Errors
     /// As [`Store::image`].
     pub fn history(&self, image: &str) -> Result<Vec<HistoryLine>> {
-        let _ = image;
-        unfinished()
-    }
-
-    /// Layers as a forest, with the images and containers that stand on them: of one image or of the whole
-    /// store.
-    ///
-    /// # Errors
-    /// As [`Store::image`].
-    pub fn tree(&self, image: Option<&str>) -> Result<Vec<TreeNode>> {
-        let _ = image;
-        unfinished()
+        const OPERATION: &str = "history";
+        let (row, layers) = self.find_image_layers(OPERATION, image)?;
+        let config = self.read_config(OPERATION, &row)?;
+        let mut layers = layers.into_iter();
+        let line = |layer: Option<LayerRow>| (layer.as_ref().and_then(|row| row.layer.diff_id), size(&layer));
+        let mut lines: Vec<HistoryLine> = Vec::new();
+        for step in config.history() {
+            let (diff_id, size) = line(if step.empty_layer { None } else { layers.next() });
+            lines.push(HistoryLine {
+                created: step.created.clone(),
+                created_by: step.created_by.clone(),
+                author: step.author.clone(),
+                comment: step.comment.clone(),
+                diff_id,
+                size,
+            });
+        }
+        // Some builders leave the history out; the layers are there all the same.
+        for layer in layers {
+            let (diff_id, size) = line(Some(layer));
+            lines.push(HistoryLine {
+                created: None,
+                created_by: None,
+                author: None,
+                comment: None,
+                diff_id,
+                size,
+            });
+        }
+        lines.reverse();
+        Ok(lines)
     }
 
     /// Gives an image a name; a name that another image has moves to this one.
@@ -57,8 +98,13 @@ impl Store {
     /// # Errors
     /// As [`Store::image`]; [`InvalidInput`](crate::Kind::InvalidInput) for a name that is none.
     pub fn tag(&self, image: &str, name: &str) -> Result<ImageName> {
-        let _ = (image, name);
-        unfinished()
+        const OPERATION: &str = "tag";
+        let name = parse_name(OPERATION, name)?;
+        self.database().write(OPERATION, Durability::Full, |transaction| {
+            let row = lookup::image(transaction, OPERATION, image)?;
+            images::set_name(transaction, &name, &row.id)
+        })?;
+        Ok(name)
     }
 
     /// Takes a name away; the image stays.
@@ -66,7 +112,66 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound) for a name that no image has.
     pub fn untag(&self, name: &str) -> Result<ImageName> {
-        let _ = name;
-        unfinished()
+        const OPERATION: &str = "untag";
+        let parsed = parse_name(OPERATION, name)?;
+        self.database().write(OPERATION, Durability::Full, |transaction| {
+            if images::named(transaction, &parsed)?.is_none() {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    OPERATION,
+                    name,
+                    format!("no image is called {parsed}"),
+                ));
+            }
+            images::remove_name(transaction, &parsed)
+        })?;
+        Ok(parsed)
     }
+
+    /// An image with its layers, from the base upwards.
+    pub(crate) fn find_image_layers(
+        &self,
+        operation: &'static str,
+        image: &str,
+    ) -> Result<(ImageRow, Vec<LayerRow>)> {
+        self.database().read(operation, |connection| {
+            let row = lookup::image(connection, operation, image)?;
+            let layers = layers::of_image(connection, &row.id)?;
+            Ok((row, layers))
+        })
+    }
+
+    /// The configuration of an image, checked against its ID.
+    pub(crate) fn read_config(&self, operation: &'static str, image: &ImageRow) -> Result<Config> {
+        let damaged = |message: &str| {
+            Error::new(Kind::Corrupt, operation, image.id.to_string(), message)
+                .with_hint("remove the image and pull it again")
+        };
+        let bytes = self.read_image_file(&image.id, "config.json")?;
+        let bytes = bytes.ok_or_else(|| damaged("the image's configuration is missing"))?;
+        if layerstore_changeset::Digest::of(&bytes) != image.id {
+            return Err(damaged("the image's configuration is not what it was"));
+        }
+        Config::parse(bytes).explain(operation, image.id)
+    }
+}
+
+fn size(layer: &Option<LayerRow>) -> u64 {
+    layer.as_ref().and_then(|row| row.layer.size).unwrap_or(0)
+}
+
+fn summary(connection: &Connection, image: ImageRow) -> Result<ImageSummary> {
+    Ok(ImageSummary {
+        names: images::names(connection, &image.id)?,
+        containers: containers::of_image(connection, &image.id)?.len() as u64,
+        id: image.id,
+        created: image.created,
+        stored: image.stored,
+        size: image.size,
+    })
+}
+
+/// A name that a person gave.
+pub(crate) fn parse_name(operation: &'static str, name: &str) -> Result<ImageName> {
+    name.parse::<ImageName>().explain(operation, name)
 }

@@ -1,10 +1,35 @@
 //! Bringing images in.
+//!
+//! ```text
+//! claim     a row `staging` with the chain ID: one puller unpacks, the others wait for its lease
+//! unpack    the driver's layer, its record; digests of the whole stream compared
+//! sync      one syncfs for the image
+//! commit    one transaction: layers ready, image, names
+//! ```
+//!
+//! Chains are claimed from the base upwards, so two pulls never wait for each other in a circle. Invariant: no
+//! lock and no transaction is held while data is written; a failure at any point leaves what [`Session`] clears.
 
-use layerstore_changeset::Context;
+use std::io::Read;
 
-use crate::error::Result;
-use crate::model::{PullOptions, Pulled};
-use crate::store::{Store, unfinished};
+use layerstore_changeset::{Code, Context, Digest};
+use layerstore_driver::{CreateOptions, LayerId};
+use layerstore_image::{ImageName, ImageSource, OpenOptions, Reference};
+
+use crate::config::SyncMode;
+use crate::db::images::ImageRow;
+use crate::db::layers::{Completed, Kept, LayerOrigin, NewLayer};
+use crate::db::{Durability, images, layers, now, sessions};
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::files;
+use crate::images::parse_name;
+use crate::model::{LayerKind, LayerProgress, LayerStage, LayerState, PullOptions, Pulled, Watcher};
+use crate::session::{Lease, Session};
+use crate::store::Store;
+
+const OPERATION: &str = "pull";
+/// Bytes between two reports of progress.
+const REPORT: u64 = 512 << 10;
 
 impl Store {
     /// Brings an image in from a transport (`oci:DIR[:TAG]`, `oci-archive:…`, `docker-archive:…`, `rootfs:…`).
@@ -15,7 +40,319 @@ impl Store {
     /// Input that is refused, with its code; [`NoSpace`](crate::Kind::NoSpace),
     /// [`Cancelled`](crate::Kind::Cancelled) … After an error nothing of the image stays.
     pub fn pull(&self, source: &str, options: &PullOptions, context: &Context) -> Result<Pulled> {
-        let _ = (source, options, context);
-        unfinished()
+        let reference = source.parse::<Reference>().explain(OPERATION, source)?;
+        let image = layerstore_image::open(&reference, &OpenOptions::default()).explain(OPERATION, source)?;
+        self.pull_from(&*image, options, context)
+    }
+
+    /// Brings in an image that is open: as [`Store::pull`], from a transport of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Store::pull`].
+    pub fn pull_from(
+        &self,
+        source: &dyn ImageSource,
+        options: &PullOptions,
+        context: &Context,
+    ) -> Result<Pulled> {
+        let names = match options.names.as_slice() {
+            [] => source.names().to_vec(),
+            given => given.iter().map(|name| parse_name(OPERATION, name)).collect::<Result<_>>()?,
+        };
+        let id = source.config().image_id();
+        let session = Session::begin(self, OPERATION, &[id.to_string()])?;
+        let mut pull = Pull {
+            store: self,
+            source,
+            watcher: &options.watcher,
+            context,
+            session,
+            layers: Vec::new(),
+            new: Vec::new(),
+            size: 0,
+            warnings: source.warnings().to_vec(),
+        };
+        pull.layers()?;
+        let Pull { session, layers, new, size, warnings, .. } = pull;
+        let manifest = source.manifest();
+        self.write_image_files(&id, source.config().raw(), manifest.map(|manifest| manifest.raw()))?;
+        let image = ImageRow {
+            id,
+            parent: None,
+            created: source.config().created().map(ToOwned::to_owned),
+            stored: now(),
+            size,
+            manifest_digest: manifest.map(|manifest| manifest.digest()),
+        };
+        let layers_new = new.len();
+        self.publish(OPERATION, session, &image, &layers, &new, &names, context)?;
+        Ok(Pulled { id, layers_held: layers.len() - layers_new, layers_new, warnings })
+    }
+
+    /// Makes data durable and then, in one transaction, an image with its new layers visible.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one transaction")]
+    pub(crate) fn publish(
+        &self,
+        operation: &'static str,
+        session: Session,
+        image: &ImageRow,
+        chain: &[LayerId],
+        new: &[Completed],
+        names: &[ImageName],
+        context: &Context,
+    ) -> Result<()> {
+        let known = self.database().read(operation, |connection| images::get(connection, &image.id))?;
+        if known.is_none() || !new.is_empty() {
+            self.sync(operation)?;
+        }
+        context.check().explain(operation, image.id)?;
+        self.database().write(operation, Durability::Full, |transaction| {
+            for done in new {
+                layers::complete(transaction, done)?;
+            }
+            images::insert(transaction, image, chain)?;
+            for name in names {
+                images::set_name(transaction, name, &image.id)?;
+            }
+            session.end_in(transaction)
+        })?;
+        session.ended();
+        Ok(())
+    }
+
+    /// Makes everything written so far durable, if that is wanted. Errors of earlier write-back show up here,
+    /// because the directories were opened before anything was written.
+    fn sync(&self, operation: &'static str) -> Result<()> {
+        if self.config().sync.value == SyncMode::None {
+            return Ok(());
+        }
+        let inner = self.inner();
+        inner.root.sync_file_system().explain(operation, "")?;
+        match &inner.driver_root {
+            Some(driver_root) => driver_root.sync_file_system().explain(operation, ""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who is to unpack a layer.
+enum Claim {
+    /// It is there.
+    Held(LayerId, u64),
+    /// The caller.
+    Mine,
+    /// The session of this id.
+    Wait(String),
+}
+
+/// One image on its way in.
+struct Pull<'a> {
+    store: &'a Store,
+    source: &'a dyn ImageSource,
+    watcher: &'a Watcher,
+    context: &'a Context,
+    session: Session,
+    /// The image's layers so far, from the base.
+    layers: Vec<LayerId>,
+    /// Of these, what this pull unpacked.
+    new: Vec<Completed>,
+    /// Bytes of file data so far.
+    size: u64,
+    warnings: Vec<String>,
+}
+
+impl Pull<'_> {
+    fn layers(&mut self) -> Result<()> {
+        let mut chain: Option<Digest> = None;
+        let diff_ids = self.source.config().diff_ids();
+        for (index, diff_id) in diff_ids.iter().enumerate() {
+            let chain_id = Digest::chain(chain.as_ref(), diff_id);
+            self.layer(index, diff_id, &chain_id)?;
+            chain = Some(chain_id);
+        }
+        Ok(())
+    }
+
+    fn layer(&mut self, index: usize, diff_id: &Digest, chain_id: &Digest) -> Result<()> {
+        let blob_size = self.source.layers().get(index).map(|layer| layer.size);
+        let progress = LayerProgress {
+            index,
+            count: self.source.config().diff_ids().len(),
+            diff_id: *diff_id,
+            stage: LayerStage::Waiting,
+            bytes: 0,
+            total: blob_size.filter(|size| *size > 0),
+        };
+        let id = LayerId::random().explain(OPERATION, diff_id)?;
+        loop {
+            self.context.check().explain(OPERATION, diff_id)?;
+            match self.claim(&id, chain_id)? {
+                Claim::Held(id, size) => {
+                    self.layers.push(id);
+                    self.size += size;
+                    self.watcher.tell(&LayerProgress { stage: LayerStage::Exists, ..progress });
+                    return Ok(());
+                }
+                Claim::Wait(session) => {
+                    self.watcher.tell(&progress);
+                    Lease::wait(self.store.staging(), &session, self.context, OPERATION)?;
+                    self.store.reap_if_dead(&session)?;
+                }
+                Claim::Mine => {
+                    let done = self.unpack(id.clone(), *chain_id, index, &progress)?;
+                    self.size += done.size;
+                    self.layers.push(id);
+                    self.new.push(done);
+                    self.watcher.tell(&LayerProgress {
+                        stage: LayerStage::Done,
+                        bytes: progress.total.unwrap_or(0),
+                        ..progress
+                    });
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Finds the layer, or notes that this session unpacks it.
+    fn claim(&self, id: &LayerId, chain_id: &Digest) -> Result<Claim> {
+        self.store.database().write(OPERATION, Durability::Relaxed, |transaction| {
+            let Some(row) = layers::by_chain(transaction, chain_id)? else {
+                layers::insert(
+                    transaction,
+                    &NewLayer {
+                        id,
+                        parent: self.layers.last(),
+                        session: Some(self.session.id()),
+                        chain_id: Some(chain_id),
+                        kind: LayerKind::Committed,
+                        origin: LayerOrigin::Image,
+                    },
+                )?;
+                return Ok(Claim::Mine);
+            };
+            match (row.layer.state, row.session) {
+                (LayerState::Ready, _) => {
+                    sessions::hold(transaction, self.session.id(), row.layer.id.as_str())?;
+                    Ok(Claim::Held(row.layer.id, row.layer.size.unwrap_or(0)))
+                }
+                (LayerState::Staging, Some(session)) => Ok(Claim::Wait(session)),
+                _ => {
+                    let users = layers::users(transaction, &row.layer.id)?.join(", ");
+                    Err(Error::new(
+                        Kind::Corrupt,
+                        OPERATION,
+                        chain_id.to_string(),
+                        format!("the layer is damaged and used by {users}"),
+                    )
+                    .with_layer(&row.layer.id)
+                    .with_hint("remove what uses it, run `layerstore gc`, and pull again"))
+                }
+            }
+        })
+    }
+
+    fn unpack(
+        &mut self,
+        id: LayerId,
+        chain_id: Digest,
+        index: usize,
+        progress: &LayerProgress,
+    ) -> Result<Completed> {
+        let store = self.store;
+        let open = || {
+            let blob = self.source.open_layer(index).explain(OPERATION, progress.diff_id)?;
+            Ok::<_, Error>(Counted {
+                blob,
+                watcher: self.watcher.clone(),
+                progress: LayerProgress { stage: LayerStage::Moving, ..progress.clone() },
+                told: 0,
+            })
+        };
+        let blob = open()?;
+        self.watcher.tell(&blob.progress);
+        store
+            .driver()
+            .create(&id, self.layers.last(), &CreateOptions::default(), self.context)
+            .explain(OPERATION, progress.diff_id)?;
+        let unpacked = store.unpack(OPERATION, &id, blob, self.context)?;
+        if unpacked.diff_id != progress.diff_id {
+            let message = format!("the layer's tar has the diff ID {}", unpacked.diff_id);
+            return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
+                .with_code(Code::DigestMismatch));
+        }
+        let kept = if unpacked.applied.replaced > 0 {
+            // The tree lacks data of the tar: the blob is what gives it back.
+            store.keep_blob(&id, &mut open()?, self.context)?;
+            Kept::Blob
+        } else {
+            Kept::Record
+        };
+        self.warnings.extend(unpacked.warnings);
+        let layer = self.source.layers().get(index);
+        let blob = layer.and_then(|layer| Some((layer.digest?, layer.size, layer.media_type.to_string())));
+        Ok(Completed {
+            id,
+            chain_id: Some(chain_id),
+            diff_id: unpacked.diff_id,
+            size: unpacked.applied.bytes,
+            usage: unpacked.usage,
+            tar_size: unpacked.tar_size,
+            kept,
+            blob,
+            sync: store.config().sync.value.as_str(),
+        })
+    }
+}
+
+impl Store {
+    /// Clears a session whose lease nobody holds.
+    pub(crate) fn reap_if_dead(&self, session: &str) -> Result<()> {
+        if Lease::is_held(self.staging(), session).explain("recover", session)? {
+            return Ok(());
+        }
+        self.reap(session).map(drop)
+    }
+
+    /// Keeps a layer's blob as it came, in place of its record.
+    fn keep_blob(&self, id: &LayerId, blob: &mut dyn Read, context: &Context) -> Result<()> {
+        use std::io::Write as _;
+        let mut file = files::create(&self.folders().blobs, id.as_str()).explain(OPERATION, id)?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            context.check().explain(OPERATION, id)?;
+            let count = blob
+                .read(&mut buffer)
+                .map_err(|error| layerstore_changeset::Error::stream("reading the layer's blob", error))
+                .explain(OPERATION, id)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(buffer.get(..count).unwrap_or_default())
+                .map_err(|error| layerstore_changeset::Error::stream("keeping the layer's blob", error))
+                .explain(OPERATION, id)?;
+        }
+        let record = files::record_name(id);
+        self.folders().records.unlink(record.as_bytes()).explain(OPERATION, id)
+    }
+}
+
+/// A blob that tells how far it is.
+struct Counted {
+    blob: Box<dyn Read + Send>,
+    watcher: Watcher,
+    progress: LayerProgress,
+    told: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.blob.read(buffer)?;
+        self.progress.bytes += count as u64;
+        if self.progress.bytes - self.told >= REPORT {
+            self.told = self.progress.bytes;
+            self.watcher.tell(&self.progress);
+        }
+        Ok(count)
     }
 }

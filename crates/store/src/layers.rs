@@ -1,16 +1,20 @@
 //! Layers by themselves: the verbs for driver authors. `check` and `gc` know of such layers and leave them.
+//!
+//! Layers are named by id or unique prefix, those of images also by chain ID.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 
 use layerstore_changeset::Context;
-use layerstore_driver::{Applied, CreateOptions, LayerId, MountPlan, PathChange, PlanOptions, Usage};
+use layerstore_driver::{Applied, Base, CreateOptions, LayerId, MountPlan, PathChange, PlanOptions, Usage};
 
-use crate::error::Result;
-use crate::model::{Layer, MountOptions};
-use crate::store::{Store, unfinished};
+use crate::db::layers::{LayerOrigin, NewLayer};
+use crate::db::{Durability, layers};
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::lookup;
+use crate::model::{Layer, LayerKind, LayerState};
+use crate::session::Lease;
+use crate::store::Store;
 
-/// Layers are named by id or unique prefix; images' layers also by chain ID.
 impl Store {
     /// Makes a writable layer; a random id where none is given.
     ///
@@ -23,22 +27,57 @@ impl Store {
         options: &CreateOptions,
         context: &Context,
     ) -> Result<LayerId> {
-        let _ = (id, parent, options, context);
-        unfinished()
+        const OPERATION: &str = "layer create";
+        let id = match id {
+            Some(id) => LayerId::new(id),
+            None => LayerId::random(),
+        }
+        .explain(OPERATION, id.unwrap_or_default())?;
+        let parent = match parent {
+            Some(parent) => Some(self.find_layer(OPERATION, parent)?),
+            None => None,
+        };
+        let lease = Lease::take(self.staging(), id.as_str(), OPERATION)?;
+        self.driver().create(&id, parent.as_ref(), options, context).explain(OPERATION, &id)?;
+        let done = self.database().write(OPERATION, Durability::Full, |transaction| {
+            layers::insert(
+                transaction,
+                &NewLayer {
+                    id: &id,
+                    parent: parent.as_ref(),
+                    session: None,
+                    chain_id: None,
+                    kind: LayerKind::Active,
+                    origin: LayerOrigin::User,
+                },
+            )
+        });
+        if done.is_err()
+            && let Err(error) = self.driver().remove(&id)
+        {
+            tracing::warn!(layer = %id, %error, "a layer that nobody needs could not be removed");
+        }
+        drop(lease);
+        done.map(|()| id)
     }
 
     /// Applies a tar (plain, gzip or zstd) to a writable layer.
     ///
     /// # Errors
-    /// Those of the driver's `apply`.
+    /// Those of the driver's `apply`; [`InvalidInput`](crate::Kind::InvalidInput) for a layer of an image.
     pub fn layer_apply(
         &self,
         layer: &str,
         tar: &mut (dyn Read + Send),
         context: &Context,
     ) -> Result<Applied> {
-        let _ = (layer, tar, context);
-        unfinished()
+        const OPERATION: &str = "layer apply";
+        let id = self.find_layer(OPERATION, layer)?;
+        let applied = self.apply_tar(OPERATION, &id, tar, context)?;
+        self.database().write(OPERATION, Durability::Full, |transaction| {
+            layers::applied(transaction, &id, applied.bytes)
+        })?;
+        Ok(applied)
     }
 
     /// Makes a layer read-only for good.
@@ -46,8 +85,18 @@ impl Store {
     /// # Errors
     /// Those of the driver's `seal`.
     pub fn layer_seal(&self, layer: &str, context: &Context) -> Result<Usage> {
-        let _ = (layer, context);
-        unfinished()
+        const OPERATION: &str = "layer seal";
+        let row =
+            self.database().read(OPERATION, |connection| lookup::layer(connection, OPERATION, layer))?;
+        if row.origin == LayerOrigin::Container {
+            return Err(Error::new(Kind::InvalidInput, OPERATION, layer, "the layer belongs to a container")
+                .with_hint("`layerstore commit` makes an image of a container"));
+        }
+        let id = row.layer.id;
+        let usage = self.driver().seal(&id, None, context).explain(OPERATION, layer)?;
+        self.database()
+            .write(OPERATION, Durability::Full, |transaction| layers::sealed(transaction, &id, usage))?;
+        Ok(usage)
     }
 
     /// Writes what leads from `base` (none: the parent) to the layer as a tar.
@@ -61,8 +110,10 @@ impl Store {
         out: &mut dyn Write,
         context: &Context,
     ) -> Result<()> {
-        let _ = (layer, base, out, context);
-        unfinished()
+        const OPERATION: &str = "layer diff";
+        let id = self.find_layer(OPERATION, layer)?;
+        let base = self.find_base(OPERATION, base)?;
+        self.write_diff(OPERATION, &id, base_of(base.as_ref()), out, context).map(drop)
     }
 
     /// The names that differ from `base` (none: the parent), sorted.
@@ -75,26 +126,13 @@ impl Store {
         base: Option<&str>,
         context: &Context,
     ) -> Result<Vec<PathChange>> {
-        let _ = (layer, base, context);
-        unfinished()
-    }
-
-    /// Mounts a layer and returns where; by default at `RUNROOT/mnt/ID`.
-    ///
-    /// # Errors
-    /// Those of the driver's `plan` and of mounting.
-    pub fn layer_mount(&self, layer: &str, options: &MountOptions) -> Result<PathBuf> {
-        let _ = (layer, options);
-        unfinished()
-    }
-
-    /// Unmounts a layer wherever it is mounted, or at one target only. Idempotent.
-    ///
-    /// # Errors
-    /// [`InUse`](crate::Kind::InUse) while somebody works in it.
-    pub fn layer_unmount(&self, layer: &str, target: Option<&Path>) -> Result<Vec<PathBuf>> {
-        let _ = (layer, target);
-        unfinished()
+        const OPERATION: &str = "layer changes";
+        let id = self.find_layer(OPERATION, layer)?;
+        let base = self.find_base(OPERATION, base)?;
+        let mut changes =
+            self.driver().changes(&id, base_of(base.as_ref()), context).explain(OPERATION, layer)?;
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(changes)
     }
 
     /// What would be mounted.
@@ -102,8 +140,16 @@ impl Store {
     /// # Errors
     /// Those of the driver's `plan`.
     pub fn layer_plan(&self, layer: &str, options: &PlanOptions) -> Result<MountPlan> {
-        let _ = (layer, options);
-        unfinished()
+        const OPERATION: &str = "layer plan";
+        let id = self.find_layer(OPERATION, layer)?;
+        let _lock = self.driver().leases().lock(&id).explain(OPERATION, layer)?;
+        let plan = self.driver().plan(&id, options).explain(OPERATION, layer)?;
+        let in_use = self.driver().leases().in_use(&id).explain(OPERATION, layer)?;
+        if !in_use.writable && in_use.read_only == 0 {
+            // Nobody mounts this plan, so nothing that it prepared may stay.
+            self.driver().release(&id).explain(OPERATION, layer)?;
+        }
+        Ok(plan)
     }
 
     /// Removes a layer that nothing uses and returns its id.
@@ -111,8 +157,29 @@ impl Store {
     /// # Errors
     /// [`InUse`](crate::Kind::InUse) with what uses it: an image, a container, a child, a mount.
     pub fn layer_remove(&self, layer: &str) -> Result<LayerId> {
-        let _ = layer;
-        unfinished()
+        const OPERATION: &str = "layer remove";
+        let id = self.find_layer(OPERATION, layer)?;
+        let in_use = self.driver().leases().in_use(&id).explain(OPERATION, layer)?;
+        if in_use.writable || in_use.read_only > 0 {
+            return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is mounted")
+                .with_layer(&id)
+                .with_hint("unmount it first"));
+        }
+        self.database().write(OPERATION, Durability::Full, |transaction| {
+            let users = layers::users(transaction, &id)?;
+            if !users.is_empty() {
+                let message = format!("the layer is used by {}", users.join(", "));
+                return Err(Error::new(Kind::InUse, OPERATION, layer, message).with_layer(&id));
+            }
+            if layers::get(transaction, id.as_str())?
+                .is_some_and(|row| row.layer.state == LayerState::Staging)
+            {
+                return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is being written"));
+            }
+            layers::doom(transaction, &id)
+        })?;
+        self.destroy(OPERATION, std::slice::from_ref(&id))?;
+        Ok(id)
     }
 
     /// Every layer, the oldest first.
@@ -120,7 +187,12 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn layers(&self) -> Result<Vec<Layer>> {
-        unfinished()
+        let rows = self.database().read("layer list", layers::all)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| row.layer)
+            .filter(|layer| layer.state != LayerState::Deleting)
+            .collect())
     }
 
     /// One layer.
@@ -128,8 +200,10 @@ impl Store {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an ambiguous prefix.
     pub fn layer(&self, layer: &str) -> Result<Layer> {
-        let _ = layer;
-        unfinished()
+        const OPERATION: &str = "layer inspect";
+        let row =
+            self.database().read(OPERATION, |connection| lookup::layer(connection, OPERATION, layer))?;
+        Ok(row.layer)
     }
 
     /// Where a layer lies, as pairs of label and path.
@@ -137,7 +211,22 @@ impl Store {
     /// # Errors
     /// As [`Store::layer`].
     pub fn layer_metadata(&self, layer: &str) -> Result<Vec<(String, String)>> {
-        let _ = layer;
-        unfinished()
+        const OPERATION: &str = "layer inspect";
+        let id = self.find_layer(OPERATION, layer)?;
+        self.driver().metadata(&id).explain(OPERATION, layer)
     }
+
+    fn find_layer(&self, operation: &'static str, layer: &str) -> Result<LayerId> {
+        let row =
+            self.database().read(operation, |connection| lookup::layer(connection, operation, layer))?;
+        Ok(row.layer.id)
+    }
+
+    fn find_base(&self, operation: &'static str, base: Option<&str>) -> Result<Option<LayerId>> {
+        base.map(|base| self.find_layer(operation, base)).transpose()
+    }
+}
+
+fn base_of(base: Option<&LayerId>) -> Base<'_> {
+    base.map_or(Base::Parent, Base::Layer)
 }

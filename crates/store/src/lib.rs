@@ -30,7 +30,6 @@
 //!   images/HEX/config.json             an image's configuration and manifest, as they came
 //!   images/HEX/manifest.json
 //!   staging/SESSION.lease              flock: a pull, push or commit that is alive
-//!   trash/                             being removed
 //! RUNROOT/                             0700, dies with a reboot
 //!   DRIVER/                            the driver's mounts and locks
 //!   mnt/CONTAINER                      where containers are mounted by default
@@ -45,16 +44,25 @@ mod check;
 mod commit;
 pub mod config;
 mod containers;
+mod db;
 mod df;
 mod error;
 mod export;
+mod files;
 mod gc;
 mod images;
 mod import;
+mod inspect;
 mod layers;
+mod lookup;
 mod model;
+mod mounts;
+mod open;
 mod rmi;
+mod session;
 mod store;
+mod tree;
+mod unpack;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 pub use error::{Error, Kind, Result};
@@ -63,9 +71,10 @@ pub use layerstore_driver::{
     Access, Applied, Capabilities, ChangeKind, IdMap, IdMapping, LayerId, MountPlan, PathChange, Registry,
     Usage,
 };
+pub use layerstore_image::{Compression, ImageDestination, ImageName, ImageSource};
 pub use model::{
-    Check, CheckOptions, CommitOptions, Compression, Container, ContainerOptions, Finding, Freed, Gc,
-    HistoryLine, Image, ImageName, ImageSummary, Info, Layer, LayerKind, LayerProgress, LayerStage,
-    LayerState, MountOptions, PullOptions, Pulled, PushOptions, Removal, Space, SpaceLine, TreeNode, Watcher,
+    Check, CheckOptions, CommitOptions, Container, ContainerOptions, Finding, Freed, Gc, HistoryLine, Image,
+    ImageSummary, Info, Layer, LayerKind, LayerProgress, LayerStage, LayerState, MountOptions, PullOptions,
+    Pulled, PushOptions, Removal, Space, SpaceLine, TreeNode, Watcher,
 };
 pub use store::{Store, StoreOptions};

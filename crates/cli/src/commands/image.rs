@@ -22,11 +22,11 @@ pub(super) fn pull(session: &Session, arguments: &Pull) -> Result<()> {
 
 pub(super) fn push(session: &Session, arguments: &Push) -> Result<()> {
     let options = PushOptions {
-        compression: match arguments.compression {
+        compression: Some(match arguments.compression {
             args::Compression::Gzip => layerstore::Compression::Gzip,
             args::Compression::Zstd => layerstore::Compression::Zstd,
             args::Compression::None => layerstore::Compression::None,
-        },
+        }),
         watcher: progress::watcher(session.quiet()),
     };
     let digest =
@@ -44,8 +44,8 @@ pub(super) fn images(session: &Session) -> Result<()> {
                 None => ago(image.stored),
             };
             vec![
-                name.map_or_else(none, |name| name.repository.clone()),
-                name.and_then(|name| name.tag.clone()).unwrap_or_else(none),
+                name.map_or_else(none, |name| name.repository().to_owned()),
+                name.and_then(|name| name.tag().map(ToOwned::to_owned)).unwrap_or_else(none),
                 short(image.id),
                 created,
                 size(image.size),

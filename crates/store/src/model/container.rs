@@ -22,6 +22,8 @@ pub struct Container {
     pub created: i64,
     /// Most bytes that its layer may take.
     pub size_limit: Option<u64>,
+    /// Words that runtimes attach.
+    pub labels: std::collections::BTreeMap<String, String>,
     /// Where it is mounted now, as the kernel sees it from this mount namespace.
     pub mounts: Vec<PathBuf>,
     /// Whether it has a mount anywhere, other mount namespaces included.

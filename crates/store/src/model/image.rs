@@ -3,6 +3,7 @@
 use std::fmt;
 
 use layerstore_changeset::Digest;
+use layerstore_image::ImageName;
 
 /// A line of `images`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -10,6 +11,7 @@ pub struct ImageSummary {
     /// Image ID: the digest of its configuration.
     pub id: Digest,
     /// Its names, sorted; an image without names is dangling.
+    #[serde(serialize_with = "super::names")]
     pub names: Vec<ImageName>,
     /// When it was built, as its configuration says (RFC 3339).
     pub created: Option<String>,
@@ -27,6 +29,7 @@ pub struct Image {
     /// Image ID: the digest of its configuration.
     pub id: Digest,
     /// Its names, sorted.
+    #[serde(serialize_with = "super::names")]
     pub names: Vec<ImageName>,
     /// The image that it was committed from, if that was done here.
     pub parent: Option<Digest>,
@@ -44,37 +47,6 @@ pub struct Image {
     pub driver: String,
     /// Where the topmost layer lies, as pairs of label and path.
     pub driver_data: Vec<(String, String)>,
-}
-
-/// A name of an image: `REPOSITORY:TAG` or `REPOSITORY@DIGEST`.
-///
-/// `docker.io/library/` and `docker.io/` before a repository are dropped, as docker shows names; a name without
-/// tag and digest means `latest`. Grammar: the OCI distribution specification, "Pulling manifests".
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ImageName {
-    /// The repository, with its host where that is not docker's.
-    pub repository: String,
-    /// The tag.
-    pub tag: Option<String>,
-    /// The manifest's digest.
-    pub digest: Option<Digest>,
-}
-
-impl fmt::Display for ImageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.repository)?;
-        match (&self.digest, &self.tag) {
-            (Some(digest), _) => write!(f, "@{digest}"),
-            (None, Some(tag)) => write!(f, ":{tag}"),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-impl serde::Serialize for ImageName {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// A line of `history`, the newest first.
@@ -99,7 +71,7 @@ pub struct HistoryLine {
 #[serde(rename_all = "lowercase")]
 pub enum Removal {
     /// A name is gone.
-    Untagged(ImageName),
+    Untagged(#[serde(serialize_with = "super::name")] ImageName),
     /// An image (by its ID) or a layer (by its chain ID) is gone.
     Deleted(Digest),
 }

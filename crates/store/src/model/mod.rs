@@ -7,7 +7,19 @@ mod report;
 mod task;
 
 pub use container::{Container, ContainerOptions, MountOptions};
-pub use image::{CommitOptions, HistoryLine, Image, ImageName, ImageSummary, Removal};
+pub use image::{CommitOptions, HistoryLine, Image, ImageSummary, Removal};
 pub use layer::{Layer, LayerKind, LayerState, TreeNode};
 pub use report::{Check, CheckOptions, Finding, Freed, Gc, Info, Space, SpaceLine};
-pub use task::{Compression, LayerProgress, LayerStage, PullOptions, Pulled, PushOptions, Watcher};
+pub use task::{LayerProgress, LayerStage, PullOptions, Pulled, PushOptions, Watcher};
+
+use layerstore_image::ImageName;
+
+/// A name as text.
+fn name<S: serde::Serializer>(name: &ImageName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(name)
+}
+
+/// Names as texts.
+fn names<S: serde::Serializer>(names: &[ImageName], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(ToString::to_string))
+}

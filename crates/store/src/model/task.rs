@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use layerstore_changeset::Digest;
+use layerstore_image::Compression;
 
 /// Told how far each layer is; called from any thread, at most every few hundred kibibytes.
 #[derive(Clone, Default)]
@@ -83,20 +84,9 @@ pub struct Pulled {
 /// How an image is written out.
 #[derive(Debug, Clone, Default)]
 pub struct PushOptions {
-    /// How layers are compressed.
-    pub compression: Compression,
+    /// How layers are compressed; none leaves it to the transport (gzip for OCI, nothing for docker archives).
+    /// gzip gives the same bytes for the same layer every time.
+    pub compression: Option<Compression>,
     /// Told how far each layer is.
     pub watcher: Watcher,
-}
-
-/// How layers are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// gzip, always with the same bytes for the same layer.
-    #[default]
-    Gzip,
-    /// zstd.
-    Zstd,
-    /// Not at all.
-    None,
 }

@@ -1,0 +1,158 @@
+//! The store's own files beside the database: records, blobs and images' documents.
+//!
+//! Invariant: a file of a layer is written after the layer's row is there and goes before the row goes, and an
+//! image's files are written under a hold; so a file without either is a leftover, whoever looks.
+
+use layerstore_changeset::{Digest, RelPath};
+use layerstore_driver::LayerId;
+use layerstore_sys::{self as sys, Dir, File};
+
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::store::Store;
+
+/// Largest file of names that lie elsewhere: two paths for each of a hundred thousand entries would fit.
+const LARGEST_PLACES: usize = 1 << 30;
+
+/// The directories of the root, open.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    pub(crate) records: Dir,
+    pub(crate) blobs: Dir,
+    pub(crate) images: Dir,
+    pub(crate) staging: Dir,
+}
+
+impl Folders {
+    /// Opens them, making what is missing.
+    pub(crate) fn open(root: &Dir) -> sys::Result<Self> {
+        let open = |name: &str| root.ensure_dir(name.as_bytes(), 0o700);
+        Ok(Self {
+            records: open("records")?,
+            blobs: open("blobs")?,
+            images: open("images")?,
+            staging: open("staging")?,
+        })
+    }
+}
+
+/// The name of a layer's record.
+pub(crate) fn record_name(id: &LayerId) -> String {
+    format!("{id}.tar-split.gz")
+}
+
+/// The name of the list of a layer's entries that lie elsewhere than they are called.
+fn places_name(id: &LayerId) -> String {
+    format!("{id}.places")
+}
+
+/// The layer that a file of `records/` belongs to.
+pub(crate) fn record_owner(name: &str) -> Option<&str> {
+    name.strip_suffix(".tar-split.gz").or_else(|| name.strip_suffix(".places"))
+}
+
+/// A file of a folder, made anew.
+pub(crate) fn create(folder: &Dir, name: &str) -> sys::Result<File> {
+    match folder.unlink(name.as_bytes()) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
+    folder.create_file(name.as_bytes(), 0o600)
+}
+
+fn unlink(folder: &Dir, name: &str) -> sys::Result<()> {
+    match folder.unlink(name.as_bytes()) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Store {
+    /// Removes the record, the list of places and the blob of a layer.
+    pub(crate) fn remove_layer_files(&self, id: &LayerId) -> sys::Result<()> {
+        let folders = self.folders();
+        unlink(&folders.records, &record_name(id))?;
+        unlink(&folders.records, &places_name(id))?;
+        unlink(&folders.blobs, id.as_str())
+    }
+
+    /// Writes where the entries of a layer lie that do not lie where they are called.
+    ///
+    /// ```text
+    /// NAME NUL PLACE NUL NAME NUL PLACE NUL …      clean relative paths, any bytes but NUL
+    /// ```
+    pub(crate) fn write_places(&self, id: &LayerId, places: &[(RelPath, RelPath)]) -> Result<()> {
+        const OPERATION: &str = "write record";
+        use std::io::Write as _;
+        if places.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = places
+            .iter()
+            .flat_map(|(name, place)| [name.as_bytes(), b"\0", place.as_bytes(), b"\0"].concat())
+            .collect();
+        let name = places_name(id);
+        let mut file = create(&self.folders().records, &name).explain(OPERATION, id)?;
+        file.write_all(&bytes).map_err(|error| {
+            let kind =
+                if error.kind() == std::io::ErrorKind::StorageFull { Kind::NoSpace } else { Kind::System };
+            Error::new(kind, OPERATION, id.as_str(), error.to_string()).with_source(error)
+        })
+    }
+
+    /// Reads what [`Store::write_places`] wrote.
+    pub(crate) fn read_places(&self, id: &LayerId) -> Result<std::collections::HashMap<RelPath, RelPath>> {
+        const OPERATION: &str = "read record";
+        let mut file = match self.folders().records.open_file(places_name(id).as_bytes()) {
+            Err(error) if error.is_not_found() => return Ok(std::collections::HashMap::new()),
+            opened => opened.explain(OPERATION, id)?,
+        };
+        let bytes = file.read_to_end_limited(LARGEST_PLACES).explain(OPERATION, id)?;
+        let mut parts = bytes.split(|&byte| byte == 0);
+        let mut places = std::collections::HashMap::new();
+        while let (Some(name), Some(place)) = (parts.next(), parts.next()) {
+            let path = |bytes| RelPath::new(bytes).explain(OPERATION, id);
+            places.insert(path(name)?, path(place)?);
+        }
+        Ok(places)
+    }
+
+    /// Writes an image's configuration and manifest, not yet durable.
+    pub(crate) fn write_image_files(
+        &self,
+        id: &Digest,
+        config: &[u8],
+        manifest: Option<&[u8]>,
+    ) -> Result<()> {
+        const OPERATION: &str = "write image files";
+        use std::io::Write as _;
+        let folder = self.folders().images.ensure_dir(id.hex().as_bytes(), 0o700).explain(OPERATION, id)?;
+        let documents = [("config.json", Some(config)), ("manifest.json", manifest)];
+        for (name, bytes) in documents.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))) {
+            let temporary = format!(".{name}.{}", LayerId::random().explain(OPERATION, id)?);
+            let mut file = folder.create_file(temporary.as_bytes(), 0o600).explain(OPERATION, id)?;
+            file.write_all(bytes)
+                .map_err(|error| Error::new(Kind::System, OPERATION, id.to_string(), error.to_string()))?;
+            // Two pulls of one image may write the same document at once: the name always holds a whole one.
+            folder.rename(temporary.as_bytes(), &folder, name.as_bytes()).explain(OPERATION, id)?;
+        }
+        Ok(())
+    }
+
+    /// An image's document (`config.json`, `manifest.json`); none where there is none.
+    pub(crate) fn read_image_file(&self, id: &Digest, name: &str) -> Result<Option<Vec<u8>>> {
+        const OPERATION: &str = "read image files";
+        let open = || self.folders().images.open_dir(id.hex().as_bytes())?.open_file(name.as_bytes());
+        match open() {
+            Err(error) if error.is_not_found() => Ok(None),
+            opened => {
+                let mut file = opened.explain(OPERATION, id)?;
+                file.read_to_end_limited(layerstore_image::MAX_DOCUMENT).explain(OPERATION, id).map(Some)
+            }
+        }
+    }
+
+    /// Removes an image's documents.
+    pub(crate) fn remove_image_files(&self, hex: &str) -> sys::Result<()> {
+        sys::remove::tree(&self.folders().images, hex.as_bytes())
+    }
+}

@@ -1,0 +1,103 @@
+//! A layer's blob into a layer of the driver, in one pass.
+//!
+//! ```text
+//! blob ─→ decompress ─→ hash ─→ tar::Reader ─→ driver.apply
+//!         (thread)     (thread)     └ record ─→ records/LAYER.tar-split.gz
+//! ```
+//!
+//! Invariant: what is returned describes the whole stream to its very end; the caller compares it with what was
+//! promised before anything refers to the layer.
+
+use std::io::{BufReader, Read, Write};
+
+use layerstore_changeset::compress::{Decompressor, Threaded};
+use layerstore_changeset::digest::Hashing;
+use layerstore_changeset::record::Recorder;
+use layerstore_changeset::{Context, Digest, Limits, tar};
+use layerstore_driver::{Applied, Base, LayerId, Usage};
+
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::files;
+use crate::store::Store;
+
+/// Bytes that are read from a blob at once.
+const BUFFER: usize = 256 << 10;
+
+/// What came out of unpacking a layer.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// Digest of the tar.
+    pub(crate) diff_id: Digest,
+    /// Bytes of the tar.
+    pub(crate) tar_size: u64,
+    /// What the driver wrote.
+    pub(crate) applied: Applied,
+    /// What the sealed layer takes.
+    pub(crate) usage: Usage,
+    /// What was left out.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Store {
+    /// Unpacks a blob (plain, gzip or zstd) into a new, empty layer with a record of its tar, and seals it.
+    pub(crate) fn unpack(
+        &self,
+        operation: &'static str,
+        id: &LayerId,
+        blob: impl Read + Send + 'static,
+        context: &Context,
+    ) -> Result<Unpacked> {
+        let limits = Limits::default();
+        let blob = BufReader::with_capacity(BUFFER, blob);
+        let inflated = Decompressor::detect(blob, &limits).explain(operation, id)?;
+        let inflated = Threaded::new("inflate", inflated).explain(operation, id)?;
+        let hashed = Threaded::new("hash", Hashing::new(inflated)).explain(operation, id)?;
+        let record =
+            files::create(&self.folders().records, &files::record_name(id)).explain(operation, id)?;
+        let recorder = Recorder::new(record).explain(operation, id)?;
+        let mut reader = tar::Reader::recording(hashed, limits, recorder);
+        let applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
+        let finished = reader.finish().explain(operation, id)?;
+        let (_, diff_id, tar_size) = finished.stream.finish().explain(operation, id)?.finish();
+        let usage = self.driver().seal(id, None, context).explain(operation, id)?;
+        self.write_places(id, &applied.relocated)?;
+        let mut warnings = finished.warnings;
+        warnings.extend(applied.warnings.iter().cloned());
+        Ok(Unpacked { diff_id, tar_size, applied, usage, warnings })
+    }
+
+    /// Applies a tar that comes from outside to a writable layer, without a record.
+    pub(crate) fn apply_tar(
+        &self,
+        operation: &'static str,
+        id: &LayerId,
+        tar: &mut (dyn Read + Send),
+        context: &Context,
+    ) -> Result<Applied> {
+        let limits = Limits::default();
+        let plain =
+            Decompressor::detect(BufReader::with_capacity(BUFFER, tar), &limits).explain(operation, id)?;
+        let mut reader = tar::Reader::new(plain, limits);
+        let mut applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
+        applied.warnings.splice(..0, reader.finish().explain(operation, id)?.warnings);
+        Ok(applied)
+    }
+
+    /// Writes what leads from `base` to a layer as a tar; returns what was left out.
+    pub(crate) fn write_diff(
+        &self,
+        operation: &'static str,
+        id: &LayerId,
+        base: Base<'_>,
+        out: &mut dyn Write,
+        context: &Context,
+    ) -> Result<Vec<String>> {
+        let mut writer = tar::Writer::new(out);
+        self.driver().diff(id, base, &mut writer, context).explain(operation, id)?;
+        let warnings = writer.warnings().to_vec();
+        writer.finish().explain(operation, id)?.flush().map_err(|error| {
+            Error::new(Kind::System, operation, id.as_str(), error.to_string()).with_source(error)
+        })?;
+        Ok(warnings)
+    }
+}
