@@ -1,6 +1,7 @@
 //! Whole-path conveniences for files and directories that belong to this program or that a person named.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,42 @@ use crate::stat::{FileType, Stat};
 /// Those of `openat`.
 pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
     open(path.as_ref(), OFlags::RDONLY, 0)
+}
+
+/// Opens a regular file for reading, following symlinks, and never blocks: a fifo or device that somebody put in
+/// its place is refused.
+///
+/// # Errors
+/// Those of `openat`; `EISDIR` for a directory, `EINVAL` for anything else that is no regular file.
+pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
+    regular(open(path.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0)?)
+}
+
+/// As [`open_regular`], for a path below `dir`.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_regular_at(dir: &Dir, name: &[u8]) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened =
+        call("openat", || dir.show(name), || rustix::fs::openat(dir.as_fd(), name, flags, Mode::empty()))?;
+    regular(File::from_fd(opened, dir.path().join(std::ffi::OsStr::from_bytes(name))))
+}
+
+fn regular(file: File) -> Result<File> {
+    match file.stat()?.kind {
+        FileType::Regular => Ok(file),
+        FileType::Directory => Err(Error::new("openat", file.show(), Errno::ISDIR)),
+        _ => Err(Error::new("openat", file.show(), Errno::INVAL)),
+    }
+}
+
+/// Opens what lies at a path for writing only, following symlinks and creating nothing: a pipe, a terminal.
+///
+/// # Errors
+/// Those of `openat`.
+pub fn open_for_writing(path: impl AsRef<Path>) -> Result<File> {
+    open(path.as_ref(), OFlags::WRONLY, 0)
 }
 
 /// Creates a file, or empties the one that is there, and opens it for writing.

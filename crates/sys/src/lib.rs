@@ -22,9 +22,11 @@ pub mod resolve;
 pub mod seccomp;
 pub mod stat;
 pub mod statmount;
+pub mod temporary;
 pub mod xattr;
 
 pub use dir::{Dir, DirEntry};
 pub use error::{Errno, Error, Result};
 pub use file::File;
 pub use stat::{DeviceId, FileType, Stat, Timestamp};
+pub use temporary::Temporary;
