@@ -10,13 +10,15 @@ use std::io::{self, Write};
 use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::{Code, Digest};
 
+use crate::archive::{ArchiveWriter, Contents};
 use crate::compress::Encoder;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Descriptor, Manifest};
 use crate::media::{Compression, Format};
 use crate::name::ImageName;
-use crate::reference::Reference;
+use crate::oci::{LayoutWriter, tag_of};
+use crate::reference::{ArchiveSelector, Reference};
 use crate::source::no_registries;
 
 pub(crate) const WRITE: &str = "write image";
@@ -77,11 +79,50 @@ pub trait BlobWriter: Write {
 /// # Errors
 /// Unsupported for transports that cannot be written; system calls.
 pub fn create(reference: &Reference, options: &CreateOptions) -> Result<Box<dyn ImageDestination>> {
-    let _ = options;
-    match reference {
-        Reference::Registry { .. } => Err(no_registries(WRITE, reference)),
-        other => Err(Error::new(Kind::Unsupported, WRITE, other.to_string(), "not built in")),
+    let compression = options.compression.unwrap_or_default();
+    Ok(match reference {
+        Reference::Oci { path, image } => {
+            Box::new(LayoutWriter::create(path, image.as_ref(), compression, reference)?)
+        }
+        Reference::OciArchive { path, image } => {
+            let tag = tag_of(image.as_ref(), &reference.to_string())?;
+            Box::new(ArchiveWriter::create(path, Contents::Oci { tag, compression }, reference)?)
+        }
+        Reference::DockerArchive { path, image } => {
+            let name = match image {
+                None => None,
+                Some(ArchiveSelector::Name(name)) => Some(name.clone()),
+                Some(ArchiveSelector::Index(_)) => {
+                    let reason = "an image is written under a name, not at a place";
+                    return Err(Error::new(Kind::InvalidInput, WRITE, reference.to_string(), reason));
+                }
+            };
+            Box::new(ArchiveWriter::create(path, Contents::Docker { name }, reference)?)
+        }
+        Reference::Rootfs { .. } => {
+            let reason = "root file systems are read, not written";
+            return Err(Error::new(Kind::Unsupported, WRITE, reference.to_string(), reason)
+                .with_hint("create a container of the image and export it"));
+        }
+        Reference::Registry { .. } => return Err(no_registries(WRITE, reference)),
+    })
+}
+
+/// Compares what was written with what was promised.
+pub(crate) fn check_promise(
+    promised: Option<(Digest, u64)>,
+    (digest, size): (Digest, u64),
+    subject: &str,
+) -> Result<()> {
+    let Some((wanted, length)) = promised else { return Ok(()) };
+    let refuse = |code, reason| Err(Error::refused(code, WRITE, subject, reason));
+    if size != length {
+        return refuse(Code::SizeMismatch, format!("blob {wanted} has {size} bytes, not {length}"));
     }
+    if digest != wanted {
+        return refuse(Code::DigestMismatch, format!("blob {wanted} has the digest {digest}"));
+    }
+    Ok(())
 }
 
 /// Takes a layer's uncompressed tar and writes the blob of it: hashed, compressed, hashed again, in one pass.

@@ -12,20 +12,30 @@
 //! Invariant: what comes from outside is bounded before it is parsed and checked before it is believed; what
 //! goes out keeps every byte of the configuration and every field that is not understood.
 
+mod archive;
+mod blobs;
 mod compress;
 mod config;
+mod copy;
 mod destination;
+mod docker;
 mod document;
 mod error;
 mod instruction;
 mod manifest;
 mod media;
 mod name;
+mod oci;
 mod platform;
 mod reference;
+mod resolve;
+mod rootfs;
 mod source;
+mod tarball;
+mod verify;
 
 pub use config::{Commit, Config, History, now};
+pub use copy::{assemble, copy};
 pub use destination::{BlobWriter, CreateOptions, ImageDestination, LayerWriter, create};
 pub use document::MAX_DOCUMENT;
 pub use error::{Error, Kind, Result};

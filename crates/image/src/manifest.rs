@@ -54,6 +54,24 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
+    /// This descriptor for another blob: annotations and unknown fields stay, unless they are about the old
+    /// bytes.
+    #[must_use]
+    pub fn with_blob(&self, blob: &Self) -> Self {
+        let mut new = self.clone();
+        if (&self.media_type, self.digest) != (&blob.media_type, blob.digest) {
+            new.media_type = blob.media_type.clone();
+            new.digest = blob.digest;
+            new.size = blob.size;
+        }
+        if self.digest != blob.digest {
+            // Other places of the same bytes, and the bytes themselves.
+            new.extra.remove("urls");
+            new.extra.remove("data");
+        }
+        new
+    }
+
     fn parse(value: Value, what: &str, subject: &str) -> Result<Self> {
         if let Value::Object(map) = &value {
             document::check_keys(map, &["mediaType", "digest", "size", "annotations", "platform"], subject)?;

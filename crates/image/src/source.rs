@@ -4,19 +4,22 @@
 //! [`ImageSource::open_layer`] yields is verified against size and digest before its end is reported.
 
 use std::fmt::Debug;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
-use layerstore_changeset::digest::Hashing;
-use layerstore_changeset::{self as changeset, Code, Digest};
+use layerstore_changeset::Digest;
 
 use crate::config::Config;
+use crate::docker::DockerImage;
+use crate::document::READ;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Annotations, Manifest};
 use crate::media::{Compression, MediaType};
 use crate::name::ImageName;
+use crate::oci::{LayoutDirectory, OciArchive};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::rootfs::RootfsImage;
 
 /// How an image is opened.
 #[derive(Debug, Clone)]
@@ -82,12 +85,19 @@ pub trait ImageSource: Debug + Send + Sync {
 /// NotFound for a path, tag or platform that is not there; InvalidInput for refused documents; Unsupported for
 /// transports and formats that this program does not handle.
 pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn ImageSource>> {
-    match reference {
-        Reference::Registry { .. } => Err(no_registries("read image", reference)),
-        other => Err(Error::new(Kind::Unsupported, "read image", other.to_string(), "not built in")),
-    }
-    .inspect_err(|_| {
-        let _ = options;
+    let subject = reference.to_string();
+    Ok(match reference {
+        Reference::Oci { path, image } => {
+            Box::new(LayoutDirectory::open(path, image.as_ref(), options, subject)?)
+        }
+        Reference::OciArchive { path, image } => {
+            Box::new(OciArchive::open(path, image.as_ref(), options, subject)?)
+        }
+        Reference::DockerArchive { path, image } => {
+            Box::new(DockerImage::open(path, image.as_ref(), options, subject)?)
+        }
+        Reference::Rootfs { path } => Box::new(RootfsImage::open(path, options, subject)?),
+        Reference::Registry { .. } => return Err(no_registries(READ, reference)),
     })
 }
 
@@ -96,51 +106,4 @@ pub(crate) fn no_registries(operation: &'static str, reference: &Reference) -> E
         .with_hint(
             "copy the image to a file first: `skopeo copy docker://NAME oci-archive:FILE`, and use that",
         )
-}
-
-/// A blob on its way out, checked: the end of the stream is reported only if size and digest are right.
-pub(crate) struct Verified<R> {
-    inner: Option<Hashing<R>>,
-    subject: String,
-    size: u64,
-    digest: Option<Digest>,
-}
-
-impl<R: Read> Verified<R> {
-    /// Wraps `inner`, which is to yield `size` bytes with this digest.
-    pub(crate) fn new(inner: R, size: u64, digest: Option<Digest>, subject: impl Into<String>) -> Self {
-        Self { inner: Some(Hashing::new(inner)), subject: subject.into(), size, digest }
-    }
-
-    fn refuse(&mut self, code: Code, reason: String) -> io::Error {
-        self.inner = None;
-        io::Error::other(changeset::Error::refused(code, &self.subject, reason))
-    }
-}
-
-impl<R: Read> Read for Verified<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        let Some(inner) = &mut self.inner else { return Ok(0) };
-        let count = inner.read(buffer)?;
-        let (seen, size) = (Hashing::bytes(inner), self.size);
-        if seen > size {
-            return Err(self.refuse(Code::SizeMismatch, format!("has more than the {size} bytes promised")));
-        }
-        if count > 0 {
-            return Ok(count);
-        }
-        if seen < size {
-            return Err(self.refuse(Code::Truncated, format!("ends after {seen} of {size} bytes")));
-        }
-        if let (Some(inner), Some(promised)) = (self.inner.take(), self.digest) {
-            let (_, found, _) = inner.finish();
-            if found != promised {
-                return Err(self.refuse(Code::DigestMismatch, format!("has the digest {found}")));
-            }
-        }
-        Ok(0)
-    }
 }

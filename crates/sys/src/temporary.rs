@@ -20,6 +20,12 @@ pub const PREFIX: &[u8] = b".layerstore-tmp-";
 #[derive(Debug)]
 pub struct Temporary {
     file: File,
+    place: Place,
+}
+
+/// Where a temporary file lies; its name goes when this is dropped.
+#[derive(Debug)]
+struct Place {
     dir: Dir,
     /// The name, where the file system wants one.
     name: Option<Vec<u8>>,
@@ -38,9 +44,10 @@ impl Temporary {
             || rustix::fs::openat(dir.as_fd(), ".", flags, Mode::from_raw_mode(mode)),
         );
         match opened {
-            Ok(fd) => {
-                Ok(Self { file: File::from_fd(fd, dir.path().to_owned()), dir: dir.clone(), name: None })
-            }
+            Ok(fd) => Ok(Self {
+                file: File::from_fd(fd, dir.path().to_owned()),
+                place: Place { dir: dir.clone(), name: None },
+            }),
             // EISDIR: a kernel before 3.11 or a file system that takes the flags for a plain directory.
             Err(error) if matches!(error.errno(), Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 Self::named(dir, mode)
@@ -55,7 +62,7 @@ impl Temporary {
             match dir.create_file(&name, mode) {
                 Err(error) if error.is_exists() => {}
                 Err(error) => return Err(error),
-                Ok(file) => return Ok(Self { file, dir: dir.clone(), name: Some(name) }),
+                Ok(file) => return Ok(Self { file, place: Place { dir: dir.clone(), name: Some(name) } }),
             }
         }
     }
@@ -76,7 +83,7 @@ impl Temporary {
     /// # Errors
     /// Those of `linkat` and `renameat2`; nothing is left behind then.
     pub fn persist(mut self, name: &[u8]) -> Result<()> {
-        if self.name.is_none() {
+        if self.place.name.is_none() {
             match self.link(name) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_exists() => {}
@@ -84,26 +91,31 @@ impl Temporary {
             }
             let between = fresh_name();
             self.link(&between)?;
-            self.name = Some(between);
+            self.place.name = Some(between);
         }
-        let between = self.name.clone().unwrap_or_default();
-        self.dir.rename(&between, &self.dir, name)?;
-        self.name = None;
+        let between = self.place.name.clone().unwrap_or_default();
+        self.place.dir.rename(&between, &self.place.dir, name)?;
+        self.place.name = None;
         Ok(())
+    }
+
+    /// The file alone: it never gets a name, and its space is free once it is closed.
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// Names an unnamed file: by its descriptor where the process may, else through procfs.
     fn link(&self, name: &[u8]) -> Result<()> {
-        let subject = || self.dir.show(name);
+        let subject = || self.place.dir.show(name);
         let direct = call("linkat", subject, || {
-            rustix::fs::linkat(self.file.as_fd(), "", self.dir.as_fd(), name, AtFlags::EMPTY_PATH)
+            rustix::fs::linkat(self.file.as_fd(), "", self.place.dir.as_fd(), name, AtFlags::EMPTY_PATH)
         });
         match direct {
             // ENOENT is what a process without CAP_DAC_READ_SEARCH gets.
             Err(error) if error.is_not_found() || error.errno() == Errno::INVAL => {
                 let path = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
                 call("linkat", subject, || {
-                    rustix::fs::linkat(CWD, Path::new(&path), self.dir.as_fd(), name, AtFlags::SYMLINK_FOLLOW)
+                    rustix::fs::linkat(CWD, Path::new(&path), self.place.dir.as_fd(), name, AtFlags::SYMLINK_FOLLOW)
                 })
             }
             other => other,
@@ -111,7 +123,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             // Nobody is left to tell; the name shows what it is.

@@ -1,0 +1,273 @@
+//! A tar as a set of named files: its members are found once and then read where they lie.
+//!
+//! Invariants: memory grows with the number of members, which is bounded, never with what they claim; every
+//! offset lies inside the file; links are followed inside the archive only and at most [`MAX_LINKS`] times. What
+//! members hold is believed only because of digests, so that two readers that disagree about a damaged archive
+//! cannot disagree about an image.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use layerstore_changeset::{Code, RelPath};
+use layerstore_sys as sys;
+use layerstore_sys::{Dir, FileType, Temporary};
+use tar::{EntryType, Header, PaxExtensions};
+
+use crate::blobs::Section;
+use crate::compress;
+use crate::document::{self, READ};
+use crate::error::{Error, Result};
+use crate::media::Compression;
+
+const BLOCK: u64 = 512;
+/// Most members; an image of 500 layers in docker's old form has 2,000.
+const MAX_MEMBERS: usize = 100_000;
+/// Largest extension header (a long name, PAX records).
+const MAX_EXTENSION: u64 = 1 << 20;
+/// Longest chain of links.
+const MAX_LINKS: usize = 16;
+
+/// An open archive.
+#[derive(Debug)]
+pub(crate) struct TarBall {
+    file: Arc<sys::File>,
+    members: HashMap<RelPath, Member>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Member {
+    File {
+        at: u64,
+        end: u64,
+    },
+    /// Leads to another member.
+    Link(RelPath),
+    /// Is there, but holds no data that could be read as it lies: the reason.
+    Other(&'static str),
+}
+
+impl TarBall {
+    /// Opens the archive at `path`. One that is compressed or no regular file is unpacked into a file without a
+    /// name in `temporary` first.
+    pub(crate) fn open(path: &Path, temporary: &Path, subject: &str) -> Result<Self> {
+        let file = open_uncompressed(path, temporary, subject)?;
+        let members = index(&file, subject)?;
+        Ok(Self { file: Arc::new(file), members })
+    }
+
+    /// Whether there is a member of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        RelPath::clean(name.as_bytes()).is_ok_and(|path| self.members.contains_key(&path))
+    }
+
+    /// A member's data; none when there is no such name.
+    pub(crate) fn member(&self, name: &str, subject: &str) -> Result<Option<Section>> {
+        let refuse = |error| Error::changeset(READ, subject, error);
+        let mut path = RelPath::clean(name.as_bytes()).map_err(refuse)?;
+        for _ in 0..MAX_LINKS {
+            match self.members.get(&path) {
+                None => return Ok(None),
+                Some(Member::File { at, end }) => {
+                    return Ok(Some(Section::new(Arc::clone(&self.file), *at, *end)));
+                }
+                Some(Member::Link(target)) => path = target.clone(),
+                Some(Member::Other(what)) => {
+                    let reason = format!("{path} in the archive is {what}");
+                    return Err(Error::refused(Code::BadType, READ, subject, reason));
+                }
+            }
+        }
+        Err(Error::refused(Code::SymlinkLoop, READ, subject, format!("{path} in the archive links in a circle")))
+    }
+
+    /// A small member, whole.
+    pub(crate) fn document(&self, name: &str, subject: &str) -> Result<Option<Vec<u8>>> {
+        let Some(mut section) = self.member(name, subject)? else { return Ok(None) };
+        document::check_size(section.remaining(), &format!("{name} in {subject}"))?;
+        let mut bytes = Vec::new();
+        section.read_to_end(&mut bytes).map_err(|error| Error::from_io(READ, subject, error))?;
+        Ok(Some(bytes))
+    }
+}
+
+/// Opens a file so that it can be read at any offset: what is no regular file is copied to one without a name.
+pub(crate) fn open_file(path: &Path, temporary: &Path, subject: &str) -> Result<sys::File> {
+    let system = |error| Error::system(READ, subject, error);
+    let is_regular = sys::fs::stat(path).map_err(system)?.is_none_or(|stat| stat.kind == FileType::Regular);
+    if is_regular {
+        return sys::fs::open_regular(path).map_err(system);
+    }
+    spool(sys::fs::open_file(path).map_err(system)?, temporary, subject)
+}
+
+/// As [`open_file`], uncompressed.
+fn open_uncompressed(path: &Path, temporary: &Path, subject: &str) -> Result<sys::File> {
+    let file = open_file(path, temporary, subject)?;
+    let mut first = [0; 4];
+    let count = file.read_at(&mut first, 0).map_err(|error| Error::system(READ, subject, error))?;
+    if compress::detect(first.get(..count).unwrap_or_default()) == Compression::None {
+        return Ok(file);
+    }
+    let whole = Section::new(Arc::new(file), 0, u64::MAX);
+    let stream = compress::decoder(whole).map_err(|error| Error::from_io(READ, subject, error))?;
+    spool(stream, temporary, subject)
+}
+
+/// Copies a stream into a file without a name.
+fn spool(mut stream: impl Read, temporary: &Path, subject: &str) -> Result<sys::File> {
+    let system = |error| Error::system(READ, subject, error);
+    let dir = Dir::open(temporary).map_err(system)?;
+    let mut file = Temporary::new(&dir, 0o600).map_err(system)?;
+    io::copy(&mut stream, file.file_mut()).map_err(|error| Error::from_io(READ, subject, error))?;
+    Ok(file.into_file())
+}
+
+/// Finds every member.
+fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
+    let system = |error| Error::system(READ, subject, error);
+    let length = file.stat().map_err(system)?.size;
+    let mut members = HashMap::new();
+    let mut extension = Extension::default();
+    let mut at = 0;
+    let mut count = 0;
+    loop {
+        let refuse = |code, reason: &str| {
+            Error::refused(code, READ, subject, format!("{reason} (at byte {at} of the archive)"))
+        };
+        let mut block = [0; BLOCK as usize];
+        if !read_exact(file, &mut block, at).map_err(system)? {
+            // Archives that end without an end mark are accepted by every reader; half a block is not.
+            if at == length && count > 0 {
+                break;
+            }
+            return Err(refuse(Code::Truncated, "the archive ends early or is no tar"));
+        }
+        if block.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        let header = Header::from_byte_slice(&block);
+        check_header(header, &block).map_err(|reason| refuse(Code::BadHeader, reason))?;
+        let size = header.entry_size().map_err(|_| refuse(Code::BadNumeric, "the size cannot be read"))?;
+        let kind = header.entry_type();
+        let is_extension = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        let size = if is_extension { size } else { extension.size.unwrap_or(size) };
+        let data = at + BLOCK;
+        let end = data.checked_add(size).filter(|end| *end <= length);
+        let end = end.ok_or_else(|| refuse(Code::Truncated, "a member reaches beyond the end"))?;
+        count += 1;
+        if count > MAX_MEMBERS {
+            return Err(refuse(Code::LimitExceeded, "the archive has more than 100,000 members"));
+        }
+        if is_extension {
+            if size > MAX_EXTENSION {
+                return Err(refuse(Code::BadExtension, "an extension header has more than 1 MiB"));
+            }
+            let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+            read_exact(file, &mut bytes, data).map_err(system)?;
+            extension.take_in(kind, &bytes).map_err(|reason| refuse(Code::BadExtension, reason))?;
+        } else {
+            let found = std::mem::take(&mut extension).member(header, data, end);
+            let (path, member) = found.map_err(|error| Error::changeset(READ, subject, error.at(at)))?;
+            if let Some(member) = member {
+                members.insert(path, member);
+            }
+        }
+        // A last member without its padding is what Go readers accept too.
+        at = end.next_multiple_of(BLOCK).min(length);
+    }
+    Ok(members)
+}
+
+/// What is wrong with a header, if anything is.
+fn check_header(header: &Header, block: &[u8]) -> Result<(), &'static str> {
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(place, &byte)| if (148..156).contains(&place) { 32 } else { u32::from(byte) })
+        .sum();
+    match header.cksum() {
+        Ok(claimed) if claimed == sum => Ok(()),
+        _ => Err("the header's checksum is wrong: the file is damaged or no tar"),
+    }
+}
+
+/// What extension headers say about the next member.
+#[derive(Debug, Default)]
+struct Extension {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    sparse: bool,
+}
+
+impl Extension {
+    fn take_in(&mut self, kind: EntryType, bytes: &[u8]) -> Result<(), &'static str> {
+        let until_nul = || bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        if kind.is_gnu_longname() {
+            self.name = Some(until_nul());
+        } else if kind.is_gnu_longlink() {
+            self.link = Some(until_nul());
+        } else if kind.is_pax_local_extensions() {
+            for record in PaxExtensions::new(bytes) {
+                let record = record.map_err(|_| "a PAX record is malformed")?;
+                match record.key_bytes() {
+                    b"path" => self.name = Some(record.value_bytes().to_vec()),
+                    b"linkpath" => self.link = Some(record.value_bytes().to_vec()),
+                    b"size" => {
+                        let size = record.value().ok().and_then(|text| text.parse().ok());
+                        self.size = Some(size.ok_or("a PAX size cannot be read")?);
+                    }
+                    key => self.sparse |= key.starts_with(b"GNU.sparse."),
+                }
+            }
+        }
+        // Global records name no member, and nothing in them matters here.
+        Ok(())
+    }
+
+    /// The member that a header describes; none for directories and the like.
+    fn member(
+        self,
+        header: &Header,
+        at: u64,
+        end: u64,
+    ) -> layerstore_changeset::Result<(RelPath, Option<Member>)> {
+        let name = self.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = RelPath::clean(&name)?;
+        let link = || {
+            let header = || header.link_name_bytes().map(std::borrow::Cow::into_owned);
+            self.link.clone().or_else(header).unwrap_or_default()
+        };
+        let member = match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous if self.sparse => Member::Other("a sparse file"),
+            EntryType::Regular | EntryType::Continuous => Member::File { at, end },
+            EntryType::GNUSparse => Member::Other("a sparse file"),
+            EntryType::Link => Member::Link(RelPath::clean(&link())?),
+            EntryType::Symlink => {
+                let parent = path.parent().unwrap_or_default();
+                Member::Link(RelPath::clean(&[parent.as_bytes(), b"/", &link()].concat())?)
+            }
+            EntryType::Directory => return Ok((path, None)),
+            _ => Member::Other("neither a file nor a link"),
+        };
+        Ok((path, Some(member)))
+    }
+}
+
+/// Fills the buffer from `offset`; false when the file ends before.
+fn read_exact(file: &sys::File, buffer: &mut [u8], offset: u64) -> sys::Result<bool> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let count = file.read_at(rest, offset + done as u64)?;
+        if count == 0 {
+            return Ok(false);
+        }
+        done += count;
+    }
+    Ok(true)
+}
