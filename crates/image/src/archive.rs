@@ -68,7 +68,12 @@ impl ArchiveWriter {
         let present = sys::fs::stat(path).map_err(system)?;
         let (dir, target) = match present.map(|stat| stat.kind) {
             Some(FileType::Directory) => {
-                return Err(Error::new(Kind::InvalidInput, WRITE, subject, "this is a directory, not a file"));
+                return Err(Error::new(
+                    Kind::InvalidInput,
+                    WRITE,
+                    subject,
+                    "this is a directory, not a file",
+                ));
             }
             None | Some(FileType::Regular) => {
                 let name = path.file_name().map(|name| name.as_bytes().to_vec());

@@ -45,7 +45,8 @@ pub(crate) fn resolve(
 ) -> Result<Resolved> {
     let entries = select(index, selector, subject)?;
     let names = names(&entries);
-    let mut search = Search { blobs, subject, platform, documents: 0, found: Vec::new(), offered: Vec::new() };
+    let mut search =
+        Search { blobs, subject, platform, documents: 0, found: Vec::new(), offered: Vec::new() };
     let direct = entries.len() == 1;
     search.walk(&entries, 0)?;
     let (manifest, config) = search.best(direct)?;
@@ -215,7 +216,9 @@ impl Search<'_> {
         for entry in unranked {
             let image = self.load(&entry)?;
             match self.platform.suits(image.1.platform()) {
-                Some(rank) if best.as_ref().is_none_or(|(known, _)| rank > *known) => best = Some((rank, image)),
+                Some(rank) if best.as_ref().is_none_or(|(known, _)| rank > *known) => {
+                    best = Some((rank, image))
+                }
                 Some(_) => {}
                 None => self.offered.push(image.1.platform().to_string()),
             }
@@ -228,7 +231,11 @@ impl Search<'_> {
         let offered = self.offered.join(", ");
         let reason = format!("there is no image for {}", self.platform);
         let error = Error::new(Kind::NotFound, READ, self.subject, reason);
-        Err(if offered.is_empty() { error } else { error.with_hint(format!("there are images for {offered}")) })
+        Err(if offered.is_empty() {
+            error
+        } else {
+            error.with_hint(format!("there are images for {offered}"))
+        })
     }
 
     fn load(&mut self, entry: &Descriptor) -> Result<(Manifest, Config)> {

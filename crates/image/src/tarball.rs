@@ -79,7 +79,12 @@ impl TarBall {
                 }
             }
         }
-        Err(Error::refused(Code::SymlinkLoop, READ, subject, format!("{path} in the archive links in a circle")))
+        Err(Error::refused(
+            Code::SymlinkLoop,
+            READ,
+            subject,
+            format!("{path} in the archive links in a circle"),
+        ))
     }
 
     /// A small member, whole.

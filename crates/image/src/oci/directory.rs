@@ -142,15 +142,14 @@ impl LayoutWriter {
     /// Replaces `index.json`; other writers wait.
     fn publish(&self, manifest: &Manifest, config: &Config, names: &[ImageName]) -> Result<()> {
         let marker = self.dir.open_file_rw(MARKER.as_bytes()).map_err(|error| self.system(error))?;
-        let _lock = sys::lock::Lock::wait(marker, sys::lock::Mode::Exclusive)
-            .map_err(|error| self.system(error))?;
+        let _lock =
+            sys::lock::Lock::wait(marker, sys::lock::Mode::Exclusive).map_err(|error| self.system(error))?;
         let present = self.dir.try_stat(INDEX.as_bytes()).map_err(|error| self.system(error))?;
         let mut index = match present {
             None => Index::empty(),
-            Some(_) => Index::parse(
-                read(&self.dir, INDEX, &self.subject)?,
-                &format!("{INDEX} of {}", self.subject),
-            )?,
+            Some(_) => {
+                Index::parse(read(&self.dir, INDEX, &self.subject)?, &format!("{INDEX} of {}", self.subject))?
+            }
         };
         tag_index(&mut index, &Tagged { manifest, config, tag: self.tag.as_deref(), names });
         let written = sys::fs::write_atomic(&self.dir, INDEX.as_bytes(), &index.to_bytes()?, 0o644);
