@@ -115,7 +115,13 @@ impl Temporary {
             Err(error) if error.is_not_found() || error.errno() == Errno::INVAL => {
                 let path = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
                 call("linkat", subject, || {
-                    rustix::fs::linkat(CWD, Path::new(&path), self.place.dir.as_fd(), name, AtFlags::SYMLINK_FOLLOW)
+                    rustix::fs::linkat(
+                        CWD,
+                        Path::new(&path),
+                        self.place.dir.as_fd(),
+                        name,
+                        AtFlags::SYMLINK_FOLLOW,
+                    )
                 })
             }
             other => other,

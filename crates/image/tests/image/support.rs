@@ -72,7 +72,12 @@ pub(crate) fn read_image(reference: &str) -> Result<Box<dyn ImageSource>> {
 }
 
 /// Copies an image.
-pub(crate) fn copy_image(from: &str, to: &str, options: &CreateOptions, names: &[ImageName]) -> Result<Digest> {
+pub(crate) fn copy_image(
+    from: &str,
+    to: &str,
+    options: &CreateOptions,
+    names: &[ImageName],
+) -> Result<Digest> {
     let source = read_image(from)?;
     copy(&*source, create(&to.parse().unwrap(), options)?, names, &Context::new())
 }
