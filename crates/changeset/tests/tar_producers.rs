@@ -256,3 +256,75 @@ fn attributes_and_acls_are_read(#[case] command: &[&str]) {
     assert_eq!(got["f"], expected);
     assert_eq!(got["d"], BTreeMap::from([kernel("d", "system.posix_acl_default")]));
 }
+
+/// Layers that Go programs and busybox wrote, kept here because they need a daemon or are rarely installed. All
+/// hold the same tree; BuildKit writes with containerd's code.
+#[rstest]
+#[case::busybox("busybox.tar.gz", true)]
+#[case::buildah("buildah.tar.gz", false)]
+#[case::umoci("umoci1.tar.gz", true)]
+#[case::containerd("containerd1.tar.gz", true)]
+#[case::moby("moby.tar.gz", false)]
+fn stored_samples_are_read(#[case] name: &str, #[case] owner_kept: bool) {
+    let bytes = sample(name);
+    let (seen, warnings) = read(&bytes).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_record_gives_it_back(&bytes);
+    let long = "l".repeat(120);
+    let mut lines: Vec<String> =
+        seen.iter().map(|seen| show(&seen.change)).filter(|line| line != "dir .").collect();
+    // Which of two hard links comes first is the program's choice.
+    lines.iter_mut().for_each(|line| {
+        if *line == "link usr/lib/a -> usr/lib/b" || *line == "file usr/lib/b 6" {
+            *line =
+                line.replace("usr/lib/a", "A").replace("usr/lib/b", "usr/lib/a").replace('A', "usr/lib/b");
+        }
+    });
+    lines.sort();
+    let mut expected = vec![
+        "dir d".to_owned(),
+        format!("dir d/{long}"),
+        "dir usr".into(),
+        "dir usr/lib".into(),
+        format!("file d/{long}/{long} 5"),
+        "file gr\\xc3\\xbc\\xc3\\x9fe 1".into(),
+        "fifo pipe".into(),
+        "file usr/lib/a 6".into(),
+        "link usr/lib/b -> usr/lib/a".into(),
+        "symlink lib -> usr/lib".into(),
+    ];
+    expected.sort();
+    assert_eq!(lines, expected);
+    let file = seen.iter().find(|seen| show(&seen.change).starts_with("file d/")).unwrap();
+    let Change::Put(entry) = &file.change else { panic!("{file:?}") };
+    assert_eq!(file.bytes(), b"long\n");
+    assert_eq!(entry.metadata.mtime.seconds, 1_714_979_289);
+    if owner_kept {
+        assert_eq!((entry.metadata.uid, entry.metadata.gid), (1000, 50));
+    }
+    let setuid = seen.iter().find(|seen| show(&seen.change).starts_with("file usr/lib/")).unwrap();
+    let Change::Put(entry) = &setuid.change else { panic!("{setuid:?}") };
+    // moby's COPY takes the set-user-id bit away.
+    assert_eq!(entry.metadata.mode & 0o777, 0o755);
+}
+
+#[rstest]
+#[case::umoci("umoci2.tar.gz")]
+#[case::containerd("containerd2.tar.gz")]
+fn stored_samples_of_removals_are_read(#[case] name: &str) {
+    let (seen, _) = read(&sample(name)).unwrap();
+    let removed: Vec<String> =
+        seen.iter().map(|seen| show(&seen.change)).filter(|line| line.starts_with("remove ")).collect();
+    assert_eq!(removed, ["remove d", "remove usr/lib/b"]);
+    assert_record_gives_it_back(&sample(name));
+}
+
+fn sample(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name);
+    let stored = fs::read(path).unwrap();
+    let mut bytes = Vec::new();
+    let limits = layerstore_changeset::Limits::default();
+    let mut reader = layerstore_changeset::compress::Decompressor::detect(&*stored, &limits).unwrap();
+    std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+    bytes
+}

@@ -82,7 +82,7 @@ impl<R: BufRead> fmt::Debug for Decompressor<R> {
 /// gzip: members one after the other, then nothing or zeros, as tapes are padded.
 enum GzipMembers<R: BufRead> {
     /// Within a member.
-    Member(GzDecoder<R>),
+    Member(Box<GzDecoder<R>>),
     /// At the end.
     End(R),
     /// After an error.
@@ -91,12 +91,12 @@ enum GzipMembers<R: BufRead> {
 
 impl<R: BufRead> GzipMembers<R> {
     fn new(stream: R) -> Self {
-        Self::Member(GzDecoder::new(stream))
+        Self::Member(Box::new(GzDecoder::new(stream)))
     }
 
     fn into_inner(self) -> Option<R> {
         match self {
-            Self::Member(member) => Some(member.into_inner()),
+            Self::Member(member) => Some((*member).into_inner()),
             Self::End(stream) => Some(stream),
             Self::Failed => None,
         }
@@ -142,7 +142,7 @@ impl<R: BufRead> Read for GzipMembers<R> {
                 Self::Failed => return Err(io::Error::other("read after an error")),
             }
             if let Self::Member(member) = std::mem::replace(self, Self::Failed) {
-                *self = Self::follow(member.into_inner())?;
+                *self = Self::follow((*member).into_inner())?;
             }
         }
     }

@@ -58,7 +58,7 @@ impl Compression {
             _ => {}
         }
         // An archive's first entry may well be called `BZh` or `PK`.
-        let header = start.first_chunk().is_some_and(|block| crate::tar::is_header(block));
+        let header = start.first_chunk().is_some_and(crate::tar::is_header);
         match FOREIGN.iter().find(|(magic, _)| !header && start.starts_with(magic)) {
             None => Ok(Self::None),
             Some((_, name)) => Err(Error::refused(

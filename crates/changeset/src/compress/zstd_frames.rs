@@ -95,7 +95,7 @@ impl<R: BufRead> Read for ZstdFrames<R> {
             if given > 0 {
                 return Ok(given);
             }
-            if ended && self.taken > 0 || ended && !self.complete {
+            if ended && (self.taken > 0 || !self.complete) {
                 return Err(self.ended_early());
             }
         }

@@ -10,6 +10,7 @@
 //! of the changes alone.
 
 mod acl;
+mod body;
 mod entry;
 mod header;
 mod input;

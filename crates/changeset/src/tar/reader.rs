@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::fd::BorrowedFd;
 
+use super::body::{Body, padding};
 use super::entry::{self, Extensions};
 use super::header::{BLOCK, Header};
 use super::input::{Input, Piece, truncated};
 use super::pax::Pax;
-use super::sparse::{self, Map};
+use super::sparse;
 use crate::change::{Change, Kind};
 use crate::error::{Code, Error, Result};
 use crate::limits::Limits;
 use crate::record::Recorder;
-use crate::stream::{ChangeSource, Chunk, FileData, Item};
+use crate::stream::{ChangeSource, FileData, Item};
 
 /// Most warnings that are kept; the rest is counted.
 const MAX_WARNINGS: usize = 100;
@@ -61,16 +61,7 @@ impl<R: Read, W: Write> Reader<R, W> {
     }
 
     fn with(stream: R, limits: Limits, recorder: Option<Recorder<W>>) -> Self {
-        let body = Body {
-            input: Input::new(stream, recorder),
-            name: Vec::new(),
-            offset: 0,
-            remaining: 0,
-            padding: 0,
-            piece: Piece::Raw,
-            sparse: None,
-            budget: limits.bytes,
-        };
+        let body = Body::new(Input::new(stream, recorder), limits.bytes);
         Self {
             body,
             limits,
@@ -270,137 +261,8 @@ impl<R, W: Write> fmt::Debug for Reader<R, W> {
     }
 }
 
-/// The archive at the payload of the current entry.
-struct Body<R, W: Write> {
-    input: Input<R, W>,
-    name: Vec<u8>,
-    offset: u64,
-    /// Bytes of payload that were not read yet.
-    remaining: u64,
-    /// Bytes behind it up to the next block.
-    padding: u64,
-    piece: Piece,
-    sparse: Option<Sparse>,
-    /// Bytes of data that the limit still allows.
-    budget: u64,
-}
-
-/// Where a sparse file's reading stands.
-struct Sparse {
-    map: Map,
-    next: usize,
-    at: u64,
-}
-
-impl<R: Read, W: Write> Body<R, W> {
-    /// Begins the payload of an entry; of a sparse file's, the map's own bytes were read already.
-    fn open(
-        &mut self,
-        name: Vec<u8>,
-        stored: u64,
-        map: Option<(Map, u64)>,
-        change: Option<&Change>,
-    ) -> Result<()> {
-        self.name = name;
-        self.remaining = map.as_ref().map_or(stored, |(_, left)| *left);
-        self.padding = padding(stored);
-        self.piece = Piece::Raw;
-        self.sparse = map.map(|(map, _)| Sparse { map, next: 0, at: 0 });
-        let plain = self.sparse.is_none()
-            && matches!(change, Some(Change::Put(entry)) if matches!(entry.kind, Kind::File { .. }));
-        if let Some(recorder) = self.input.recorder() {
-            if plain && stored > 0 {
-                self.piece = Piece::Payload;
-                recorder.begin_file(&self.name, stored)?;
-            } else {
-                recorder.cut()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what is left of the entry.
-    fn skip(&mut self) -> Result<()> {
-        while self.remaining > 0 {
-            self.data(u64::MAX)?;
-        }
-        let padding = std::mem::take(&mut self.padding);
-        self.input.skip(padding, Piece::Raw).map_err(|error| self.cut_off(error))
-    }
-
-    /// The next bytes of payload, at most `most`, of which there are some left.
-    fn data(&mut self, most: u64) -> Result<&[u8]> {
-        let bytes = self.input.data(self.remaining.min(most), self.piece)?.len();
-        if bytes == 0 {
-            return Err(self.cut_off(truncated(b"")));
-        }
-        self.remaining -= bytes as u64;
-        let Some(budget) = self.budget.checked_sub(bytes as u64) else {
-            return Err(Error::refused(
-                Code::LimitExceeded,
-                &self.name,
-                "layer has more data than is allowed",
-            )
-            .at(self.offset));
-        };
-        self.budget = budget;
-        if self.remaining == 0
-            && self.piece == Piece::Payload
-            && let Some(recorder) = self.input.recorder()
-        {
-            recorder.end_file()?;
-        }
-        Ok(self.input.last(bytes))
-    }
-
-    fn cut_off(&self, error: Error) -> Error {
-        match error.code() {
-            Some(Code::Truncated) => truncated(&self.name).at(self.offset),
-            _ => error,
-        }
-    }
-}
-
-impl<R: Read, W: Write> FileData for Body<R, W> {
-    fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
-        let Some(sparse) = &mut self.sparse else {
-            if self.remaining == 0 {
-                return Ok(None);
-            }
-            return self.data(u64::MAX).map(|bytes| Some(Chunk::Data(bytes)));
-        };
-        let segment = sparse.map.segments.get(sparse.next).copied();
-        // The end of the file is like a segment without data.
-        let (offset, length) = segment.unwrap_or((sparse.map.size, 0));
-        if sparse.at < offset {
-            let hole = offset - sparse.at;
-            sparse.at = offset;
-            return Ok(Some(Chunk::Hole(hole)));
-        }
-        if segment.is_none() {
-            return Ok(None);
-        }
-        let left = offset + length - sparse.at;
-        let count = self.data(left)?.len();
-        if let Some(sparse) = &mut self.sparse {
-            sparse.at += count as u64;
-            sparse.next += usize::from(count as u64 == left);
-        }
-        Ok(Some(Chunk::Data(self.input.last(count))))
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
-
 fn is_zero(block: &[u8; BLOCK]) -> bool {
     block.iter().all(|&b| b == 0)
-}
-
-/// Bytes from here to the next block.
-fn padding(size: u64) -> u64 {
-    size.wrapping_neg() % BLOCK as u64
 }
 
 /// The text of a GNU long name: up to its NUL, after which there is nothing.
