@@ -28,10 +28,26 @@ impl Applier<'_> {
         }
     }
 
-    /// Hides the lower content of a directory.
+    /// Hides the lower content of a directory. The path itself is not followed if it is a symlink: then, as for
+    /// anything else that is no directory, there is nothing to hide.
     pub(super) fn opaque(&mut self, path: &RelPath) -> Result<()> {
-        let Some(parent) = self.resolve(path.as_bytes(), path, false)? else { return Ok(()) };
-        let row = parent.row;
+        let row = match path.file_name() {
+            None => ROOT,
+            Some(name) => {
+                let parent = match self.parent_of(path, false) {
+                    Ok(Some(parent)) => parent.row,
+                    Ok(None) => return Ok(()),
+                    Err(error) if error.code() == Some(Code::NotDir) => return Ok(()),
+                    Err(error) => return Err(error),
+                };
+                let Some(dir) = self.places.node(parent)?.lookup(name)?.and_then(|node| node.merged) else {
+                    return Ok(());
+                };
+                let row = self.places.row_of(parent, name);
+                self.places.remember(row, dir);
+                row
+            }
+        };
         let node = self.places.node(row)?;
         let has_lower = node.parts.iter().any(|part| part.layer > 0);
         if row == ROOT && has_lower {

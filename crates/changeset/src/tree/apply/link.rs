@@ -6,6 +6,7 @@ use super::super::copy::copy_data;
 use super::super::view::{MergedDir, Node, read_xattrs};
 use super::Applier;
 use super::places::{Key, PUT};
+use super::put::Own;
 use crate::change::{Metadata, Time};
 use crate::encoding::overlay::Namespace;
 use crate::error::{Code, Error, Result};
@@ -55,16 +56,42 @@ impl Applier<'_> {
             self.copy_up(&merged, &node, &from, target_name, holder)?;
             self.places.mark_touched(target_key);
         }
-        let to = self.vacate(row, name, key)?;
-        match from.link(target_name, &to, name) {
+        let to = self.writable(row)?;
+        let linked = if self.own(row, &to, name, key)? == Own::Directory {
+            // The directory may hold the target: it goes after the link is made.
+            self.link_over_tree((&from, target_name), (&to, name), row, key)
+        } else {
+            let to = self.vacate(row, name, key)?;
+            from.link(target_name, &to, name).map_err(Error::from)
+        };
+        match linked {
             Ok(()) => Ok(()),
-            Err(error) if error.errno() == Errno::MLINK => {
+            Err(Error::System(error)) if error.errno() == Errno::MLINK => {
                 refuse(Code::TooManyLinks, format!("{target} has as many links as the file system allows"))
             }
-            // The link replaced a directory that held its target.
-            Err(error) if error.is_not_found() => missing(),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Makes a link in place of a directory.
+    fn link_over_tree(
+        &mut self,
+        (from, target): (&Dir, &[u8]),
+        (to, name): (&Dir, &[u8]),
+        row: u32,
+        key: Key,
+    ) -> Result<()> {
+        let mut number = 0_u32;
+        let temporary = loop {
+            let temporary = format!(".layerstore-link-{number}").into_bytes();
+            match from.link(target, to, &temporary) {
+                Ok(()) => break temporary,
+                Err(error) if error.is_exists() && number < 1000 => number += 1,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.vacate(row, name, key)?;
+        Ok(to.rename(&temporary, to, name)?)
     }
 
     /// Copies an entry of a lower layer, or one whose data lies there, into the target as it is.

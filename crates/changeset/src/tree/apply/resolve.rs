@@ -7,7 +7,7 @@ use layerstore_sys::{Dir, FileType};
 
 use super::super::times::ROOT;
 use super::super::view::{Part, read_xattrs};
-use super::places::{Key, PUT};
+use super::places::PUT;
 use super::{Applier, implied};
 use crate::change::{Metadata, Time};
 use crate::encoding::overlay::Namespace;
@@ -43,9 +43,12 @@ impl Applier<'_> {
         push_reversed(&mut todo, path);
         let refuse = |code, reason: &str| Err(Error::refused(code, entry.as_bytes(), reason));
         let (mut row, mut links) = (ROOT, 0);
+        // Names below `row` that the view does not have. They are made at the end, so that `x/..` makes nothing.
+        let mut missing: Vec<Vec<u8>> = Vec::new();
         while let Some(name) = todo.pop() {
             match name.as_slice() {
                 b"" | b"." => continue,
+                b".." if missing.pop().is_some() => continue,
                 b".." if row == ROOT => {
                     return refuse(
                         Code::SymlinkEscape,
@@ -58,12 +61,16 @@ impl Applier<'_> {
                 }
                 _ => {}
             }
+            if name.len() > MAX_COMPONENT {
+                return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
+            }
+            if !missing.is_empty() {
+                missing.push(name);
+                continue;
+            }
             if let Some(known) = self.places.known(row, &name) {
                 row = known;
                 continue;
-            }
-            if name.len() > MAX_COMPONENT {
-                return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
             }
             let key = self.places.key(row, &name);
             if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
@@ -71,8 +78,7 @@ impl Applier<'_> {
                 self.settle()?;
             }
             match self.places.node(row)?.lookup(&name)? {
-                None if make => row = self.make_implied(row, &name, key)?,
-                None => return Ok(None),
+                None => missing.push(name),
                 Some(node) if node.merged.is_some() => {
                     row = self.places.row_of(row, &name);
                     if let Some(dir) = node.merged {
@@ -93,13 +99,20 @@ impl Applier<'_> {
                 Some(_) => return refuse(Code::NotDir, "a parent is not a directory"),
             }
         }
+        if !make && !missing.is_empty() {
+            return Ok(None);
+        }
+        for name in missing {
+            row = self.make_implied(row, &name)?;
+        }
         self.places.set_last(path, row, links > 0);
         Ok(Some(Parent { row, followed: links > 0 }))
     }
 
     /// Makes a directory that the stream leaves out and the view does not have.
-    fn make_implied(&mut self, row: u32, name: &[u8], key: Key) -> Result<u32> {
+    fn make_implied(&mut self, row: u32, name: &[u8]) -> Result<u32> {
         let own = self.writable(row)?;
+        let key = self.places.key(row, name);
         let hidden = !self.places.is_vacant(row, key) && own.try_stat(name)?.is_some();
         if hidden {
             // Only a whiteout is there and yet not in the view.
