@@ -7,13 +7,14 @@ use super::super::view::{MergedDir, Node, read_xattrs};
 use super::Applier;
 use super::places::{Key, PUT};
 use super::put::Own;
+use super::resolve::Parent;
 use crate::change::{Metadata, Time};
 use crate::encoding::overlay::Namespace;
 use crate::error::{Code, Error, Result};
 use crate::path::RelPath;
 
 impl Applier<'_> {
-    /// Gives the inode at `target` another name.
+    /// Gives the inode at `target` another name; [`check_link`](Self::check_link) has passed.
     pub(super) fn link(
         &mut self,
         row: u32,
@@ -22,35 +23,16 @@ impl Applier<'_> {
         path: &RelPath,
         target: &RelPath,
     ) -> Result<()> {
+        // The same walk as in `check_link`; what it found may have moved since, so it is walked again.
         let refuse = |code, reason: String| Err(Error::refused(code, path.as_bytes(), reason));
         let missing = || refuse(Code::LinkTargetMissing, format!("the link's target {target} is not there"));
-        let Some(target_name) = target.file_name() else {
-            return refuse(Code::LinkToDir, "a hard link to the root".to_owned());
-        };
-        let holder = match self.parent_of(target, false) {
-            Ok(Some(holder)) => holder.row,
-            Ok(None) => return missing(),
-            Err(error) if error.code() == Some(Code::NotDir) => return missing(),
-            Err(error) if error.code() == Some(Code::SymlinkEscape) => {
-                return refuse(
-                    Code::LinkEscape,
-                    format!("the link's target {target} climbs out of the root"),
-                );
-            }
-            Err(error) => return Err(error),
-        };
-        if holder == row && target_name == name {
-            return refuse(Code::LinkSelf, "a hard link to itself".to_owned());
-        }
+        let target_name = target.file_name().unwrap_or_default();
+        let Some(Parent { row: holder, .. }) = self.parent_of(target, false)? else { return missing() };
         let target_key = self.places.key(holder, target_name);
-        if self.places.marks(target_key).is_some_and(|marks| marks & PUT != 0) {
-            self.settle()?;
-        }
         let merged = self.places.node(holder)?;
-        let Some(node) = merged.lookup(target_name)? else { return missing() };
-        if node.merged.is_some() {
-            return refuse(Code::LinkToDir, format!("the link's target {target} is a directory"));
-        }
+        let Some(node) = merged.lookup(target_name)?.filter(|node| node.merged.is_none()) else {
+            return missing();
+        };
         let from = self.writable(holder)?;
         if node.layer > 0 || self.is_metacopy(&from, target_name)? {
             self.copy_up(&merged, &node, &from, target_name, holder)?;
@@ -70,6 +52,44 @@ impl Applier<'_> {
                 refuse(Code::TooManyLinks, format!("{target} has as many links as the file system allows"))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a link whose target is not there or cannot be linked, before anything is made for it.
+    pub(super) fn check_link(&mut self, path: &RelPath, target: &RelPath) -> Result<()> {
+        let refuse = |code, reason: String| Err(Error::refused(code, path.as_bytes(), reason));
+        let missing = || refuse(Code::LinkTargetMissing, format!("the link's target {target} is not there"));
+        let to_itself = || refuse(Code::LinkSelf, "a hard link to itself".to_owned());
+        let place = self.parent_of(path, false)?;
+        let Some(target_name) = target.file_name() else {
+            return refuse(Code::LinkToDir, "a hard link to the root".to_owned());
+        };
+        let holder = match self.parent_of(target, false) {
+            Ok(Some(holder)) => holder.row,
+            Ok(None) if target == path => return to_itself(),
+            Ok(None) => return missing(),
+            Err(error) if error.code() == Some(Code::NotDir) => return missing(),
+            Err(error) if error.code() == Some(Code::SymlinkEscape) => {
+                return refuse(
+                    Code::LinkEscape,
+                    format!("the link's target {target} climbs out of the root"),
+                );
+            }
+            Err(error) => return Err(error),
+        };
+        if place.is_some_and(|place| place.row == holder) && path.file_name() == Some(target_name) {
+            return to_itself();
+        }
+        let key = self.places.key(holder, target_name);
+        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+            self.settle()?;
+        }
+        match self.places.node(holder)?.lookup(target_name)? {
+            None => missing(),
+            Some(node) if node.merged.is_some() => {
+                refuse(Code::LinkToDir, format!("the link's target {target} is a directory"))
+            }
+            Some(_) => Ok(()),
         }
     }
 

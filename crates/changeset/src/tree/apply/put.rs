@@ -66,6 +66,9 @@ impl Applier<'_> {
         if entry.path.is_root() {
             return self.put_root(&entry);
         }
+        if let Kind::HardLink { target } = &entry.kind {
+            self.check_link(&entry.path, target)?;
+        }
         let name: Arc<[u8]> = entry.path.file_name().unwrap_or_default().into();
         let Some(parent) = self.parent_of(&entry.path, true)? else { return Ok(false) };
         let row = parent.row;
