@@ -8,8 +8,8 @@ use std::process::Command;
 use layerstore_changeset::encoding::{Encoding, overlay::Namespace};
 use layerstore_changeset::tree::{self, Applied, ApplyOptions, LayerTree, View};
 use layerstore_changeset::{
-    Change, ChangeSink, ChangeSource, Chunk, Code, Context, Device, Entry, FileData, Item, Kind, Metadata,
-    RelPath, Result, Time,
+    Change, ChangeSink, ChangeSource, Chunk, Context, Device, Entry, FileData, Item, Kind, Metadata, RelPath,
+    Result, Time,
 };
 use layerstore_sys::Dir;
 use layerstore_testkit::data::Stretch;
@@ -271,8 +271,15 @@ struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.0).status().unwrap();
-        assert!(status.success(), "umount {}", self.0.display());
+        // A child that another test has forked holds every descriptor until it executes its program.
+        for _ in 0..100 {
+            let output = Command::new("umount").arg(&self.0).output().unwrap();
+            if output.status.success() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("cannot unmount {}", self.0.display());
     }
 }
 
@@ -298,8 +305,8 @@ pub fn read_view(view: &View) -> Tree {
 }
 
 /// The word of a refusal.
-pub fn code(error: &layerstore_changeset::Error) -> &'static str {
-    error.code().map_or("none", Code::as_str)
+pub fn code(error: &layerstore_changeset::Error) -> String {
+    error.code().map_or_else(|| error.to_string(), |code| code.as_str().to_owned())
 }
 
 #[track_caller]

@@ -160,7 +160,10 @@ impl State {
             return Err(Refused("ROOT_TYPE_CHANGE"));
         }
         let place = self.place(path)?;
-        let target = self.hidden_place(target)?.ok_or(Refused("LINK_TARGET_MISSING"))?;
+        let target = match self.hidden_place(target) {
+            Err(Refused("SYMLINK_ESCAPE")) => return Err(Refused("LINK_ESCAPE")),
+            target => target?.ok_or(Refused("LINK_TARGET_MISSING"))?,
+        };
         if place == target {
             return Err(Refused("LINK_SELF"));
         }
