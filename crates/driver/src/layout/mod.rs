@@ -32,6 +32,7 @@ mod operation;
 pub mod record;
 mod recover;
 mod root;
+mod scratch;
 mod staging;
 
 pub use layers::Layers;
@@ -39,4 +40,5 @@ pub use operation::Operation;
 pub use record::{Record, Sealed};
 pub use recover::Hooks;
 pub use root::{Format, Layer, Layout};
+pub use scratch::Scratch;
 pub use staging::{Staged, random_name};
