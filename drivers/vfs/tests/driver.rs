@@ -1,0 +1,123 @@
+//! What the conformance suite cannot see of this driver: its layout on disk and its answers about itself.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use layerstore_driver::{
+    Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
+    OpenOptions, PlanOptions, Probe,
+};
+use layerstore_vfs::Vfs;
+use rstest::rstest;
+use tempfile::TempDir;
+
+fn options(base: &Path) -> OpenOptions {
+    OpenOptions {
+        root: base.join("root"),
+        runroot: base.join("run"),
+        options: DriverOptions::check(Vfs.options(), [("threads", "2")]).unwrap(),
+    }
+}
+
+fn fixture() -> (TempDir, Arc<dyn Driver>) {
+    let base = TempDir::new().unwrap();
+    let driver = Vfs.open(&options(base.path())).unwrap();
+    (base, driver)
+}
+
+fn id(id: &str) -> LayerId {
+    LayerId::new(id).unwrap()
+}
+
+#[test]
+fn a_layer_is_a_directory_with_its_view_and_vanishes_with_everything() {
+    let (base, driver) = fixture();
+    let context = Context::new();
+    driver.create(&id("base"), None, &CreateOptions::default(), &context).unwrap();
+    let tree = base.path().join("root/base/tree");
+    let stat = std::fs::metadata(&tree).unwrap();
+    assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid(), stat.mtime()), (0o755, 0, 0, 0));
+    assert_eq!(std::fs::metadata(base.path().join("root")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(driver.metadata(&id("base")).unwrap(), [("Dir".to_owned(), tree.display().to_string())]);
+
+    std::fs::write(tree.join("file"), "content").unwrap();
+    driver.seal(&id("base"), None, &context).unwrap();
+    driver.create(&id("child"), Some(&id("base")), &CreateOptions::default(), &context).unwrap();
+    assert_eq!(std::fs::read(base.path().join("root/child/tree/file")).unwrap(), b"content");
+    assert_eq!(driver.remove(&id("base")).unwrap_err().kind(), Kind::InUse);
+    driver.remove(&id("child")).unwrap();
+    driver.remove(&id("base")).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(base.path().join("root"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["applying", "driver.json", "staging", "trash"]);
+    for empty in ["applying", "staging", "trash"] {
+        assert_eq!(std::fs::read_dir(base.path().join("root").join(empty)).unwrap().count(), 0, "{empty}");
+    }
+}
+
+#[test]
+fn an_interrupted_copy_leaves_nothing() {
+    let (base, driver) = fixture();
+    driver.create(&id("base"), None, &CreateOptions::default(), &Context::new()).unwrap();
+    std::fs::write(base.path().join("root/base/tree/file"), "content").unwrap();
+    driver.seal(&id("base"), None, &Context::new()).unwrap();
+    let cancelled = Context::new();
+    cancelled.cancel();
+    let error =
+        driver.create(&id("child"), Some(&id("base")), &CreateOptions::default(), &cancelled).unwrap_err();
+    assert_eq!((error.kind(), error.layer()), (Kind::Cancelled, Some(&id("child"))));
+    assert!(!driver.exists(&id("child")).unwrap());
+    assert_eq!(std::fs::read_dir(base.path().join("root/staging")).unwrap().count(), 0);
+    driver.remove(&id("base")).unwrap();
+}
+
+/// Ids that are names of the kit's own files lie under another name.
+#[rstest]
+#[case("staging", "_staging")]
+#[case("trash", "_trash")]
+#[case("applying", "_applying")]
+#[case("driver.json", "_driver.json")]
+#[case("l", "l")]
+fn every_id_can_be_a_layer(#[case] name: &str, #[case] on_disk: &str) {
+    let (base, driver) = fixture();
+    driver.create(&id(name), None, &CreateOptions::default(), &Context::new()).unwrap();
+    assert!(base.path().join("root").join(on_disk).join("tree").is_dir());
+    assert_eq!(driver.layers().unwrap().iter().map(|layer| layer.id.as_str()).collect::<Vec<_>>(), [name]);
+    driver.remove(&id(name)).unwrap();
+    assert!(driver.layers().unwrap().is_empty());
+}
+
+#[rstest]
+#[case::volatile(PlanOptions { volatile: true, ..PlanOptions::default() })]
+#[case::label(PlanOptions { label: Some("system_u:object_r:t:s0".to_owned()), ..PlanOptions::default() })]
+fn what_a_bind_mount_cannot_do_is_refused(#[case] plan: PlanOptions) {
+    let (_base, driver) = fixture();
+    driver.create(&id("base"), None, &CreateOptions::default(), &Context::new()).unwrap();
+    assert_eq!(driver.plan(&id("base"), &plan).unwrap_err().kind(), Kind::Unsupported);
+}
+
+#[test]
+fn a_detached_mount_writes_into_the_tree() {
+    let (base, driver) = fixture();
+    driver.create(&id("base"), None, &CreateOptions::default(), &Context::new()).unwrap();
+    let writable = PlanOptions { access: Access::ReadWrite, ..PlanOptions::default() };
+    let mount = driver.mount_detached(&id("base"), &writable).unwrap();
+    mount.root().unwrap().make_dir(b"made", 0o755).unwrap();
+    assert!(base.path().join("root/base/tree/made").is_dir());
+    assert_eq!(driver.seal(&id("base"), None, &Context::new()).unwrap_err().kind(), Kind::InUse);
+    assert_eq!(driver.remove(&id("base")).unwrap_err().kind(), Kind::InUse);
+    mount.close(&*driver, &id("base")).unwrap();
+    driver.seal(&id("base"), None, &Context::new()).unwrap();
+}
+
+#[test]
+fn probing_leaves_nothing() {
+    let base = TempDir::new().unwrap();
+    assert_eq!(Vfs.probe(&options(base.path())).unwrap(), Probe::Usable);
+    assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+}
