@@ -4,9 +4,107 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
 use common::{Kernel, Plain, id, names, read_only, scratch, writable};
+use layerstore_driver::lease::Place;
 use layerstore_driver::{DriverExt as _, Kind, PlanOptions};
 use rstest::rstest;
+
+/// Another process that works on the same root, told what to do by its environment.
+struct Process {
+    child: Child,
+    // Kept open, because the test runner writes to it at the end.
+    output: BufReader<ChildStdout>,
+    said: String,
+}
+
+impl Process {
+    /// Starts it and waits until it has said what came of it; it then waits for its end.
+    fn start(root: &Path, todo: &str, target: Option<&Path>) -> Self {
+        let mut process = Self::begin(root, todo, target);
+        process.listen();
+        process
+    }
+
+    fn begin(root: &Path, todo: &str, target: Option<&Path>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "another_process", "--ignored", "--nocapture"])
+            .env("LAYERSTORE_TEST_ROOT", root)
+            .env("LAYERSTORE_TEST_TODO", todo)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if let Some(target) = target {
+            command.env("LAYERSTORE_TEST_TARGET", target);
+        }
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output, said: String::new() }
+    }
+
+    fn listen(&mut self) {
+        for line in self.output.by_ref().lines() {
+            let line = line.unwrap();
+            // The test runner writes on the same line.
+            if let Some((_, said)) = line.split_once("SAID ") {
+                self.said = said.to_owned();
+                return;
+            }
+        }
+        panic!("the other process said nothing");
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// What [`Process`] runs.
+#[test]
+#[ignore = "started by other tests"]
+fn another_process() {
+    let root = PathBuf::from(std::env::var_os("LAYERSTORE_TEST_ROOT").unwrap());
+    let target = std::env::var_os("LAYERSTORE_TEST_TARGET").map(PathBuf::from).unwrap_or_default();
+    let todo = std::env::var("LAYERSTORE_TEST_TODO").unwrap();
+    if todo == "mount elsewhere" {
+        layerstore_sys::mount::legacy::unshare_mounts().unwrap();
+    }
+    let driver = Plain::open(&root);
+    let layer = id("layer");
+    let wait = |said: &str| {
+        println!("SAID {said}");
+        std::io::stdout().flush().unwrap();
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    };
+    match todo.as_str() {
+        "detached" => match driver.mount_detached(&layer, &writable()) {
+            Ok(_mount) => wait("won"),
+            Err(error) => wait(error.kind().as_str()),
+        },
+        "mount" | "mount elsewhere" => {
+            driver.mount(&layer, &writable(), &target).unwrap();
+            wait("mounted");
+        }
+        "unmount" => {
+            driver.unmount(&layer, &target).unwrap();
+            wait("unmounted");
+        }
+        "lock" => {
+            let _lock = driver.leases.lock(&layer).unwrap();
+            wait("locked");
+        }
+        _ => panic!("{todo}?"),
+    }
+}
 
 #[rstest]
 fn a_mount_at_a_path_is_there_until_it_is_unmounted(
@@ -16,7 +114,7 @@ fn a_mount_at_a_path_is_there_until_it_is_unmounted(
     kernel.run(|| {
         let top = scratch();
         let driver = Plain::open(top.path());
-        let target = driver.target("mnt ,:\\");
+        let target = driver.target("mnt ,:\\\n");
         let options = if write { writable() } else { read_only() };
         let layer = id("layer");
         let mounted = driver.mount(&layer, &options, &target).unwrap();
@@ -36,7 +134,478 @@ fn a_mount_at_a_path_is_there_until_it_is_unmounted(
         assert!(!target.join("from-base").exists());
         assert!(!driver.leases.in_use(&layer).unwrap().any());
         driver.unmount(&layer, &target).unwrap();
-        assert_eq!(top.path().join("run/uses").read_dir().unwrap().count(), 0);
-        assert_eq!(top.path().join("run/locks").read_dir().unwrap().count(), 0);
+        nothing_is_left(&driver);
     });
+}
+
+#[track_caller]
+fn nothing_is_left(driver: &Plain) {
+    for name in ["uses", "locks"] {
+        let left: Vec<_> = driver.root.join("run").join(name).read_dir().unwrap().flatten().collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    assert_eq!(driver.root.join("run").read_dir().unwrap().count(), 2);
+}
+
+#[rstest]
+fn plans_of_every_shape_can_be_attached(
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values("bind-of-plan", "overlay-of-plan", "mapped", "mapped-bind")] layer: &str,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        match driver.mount(&id(layer), &writable(), &target) {
+            Ok(_) => {
+                assert!(target.join("from-sub").exists());
+                std::fs::write(target.join("from-sub"), "written").unwrap();
+                driver.unmount(&id(layer), &target).unwrap();
+            }
+            Err(error) => {
+                let old = matches!(kernel, Kernel::V5_11 | Kernel::V5_1);
+                assert!(old && layer.starts_with("mapped"), "{error}");
+                assert_eq!(error.kind(), Kind::Unsupported);
+            }
+        }
+        assert!(!target.join("from-sub").exists());
+        nothing_is_left(&driver);
+    });
+}
+
+/// Prints what a mount costs beside the bare calls; not a test of anything.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_mount() {
+    use layerstore_sys::mount::legacy;
+    Kernel::This.run(|| {
+        for place in ["/dev/shm", "/var/tmp"] {
+            let top = tempfile::tempdir_in(place).unwrap();
+            let driver = Plain::open(&top.path().join("root"));
+            let target = driver.target("mnt");
+            common::upper(&driver.root.join("bare"));
+            let root = driver.root.display().to_string();
+            let options = format!("lowerdir={root}/base,upperdir={root}/bare/diff,workdir={root}/bare/work");
+            let median = |work: &mut dyn FnMut()| {
+                let mut times: Vec<_> = (0..201)
+                    .map(|_| {
+                        let start = std::time::Instant::now();
+                        work();
+                        start.elapsed()
+                    })
+                    .collect();
+                times.sort();
+                times[100]
+            };
+            let bare = median(&mut || {
+                legacy::mount("overlay", "overlay", &target, false, options.as_bytes()).unwrap();
+                layerstore_sys::mount::unmount(&target).unwrap();
+            });
+            let ours = median(&mut || {
+                driver.mount(&id("layer"), &writable(), &target).unwrap();
+                driver.unmount(&id("layer"), &target).unwrap();
+            });
+            let detached = median(&mut || drop(driver.mount_detached(&id("layer"), &writable()).unwrap()));
+            println!("{place}: bare {bare:?}, mount and unmount {ours:?}, detached {detached:?}");
+        }
+    });
+}
+
+#[rstest]
+fn a_base_layer_is_bound_and_cannot_be_written(
+    #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        driver.mount(&id("base"), &read_only(), &target).unwrap();
+        assert!(std::fs::write(target.join("new"), "new").is_err());
+        driver.unmount(&id("base"), &target).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_layer_is_written_through_one_mount_and_the_error_says_which(
+    #[values(Kernel::This, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let layer = id("layer");
+        let refused = |expected: &str| {
+            for error in [
+                driver.mount_detached(&layer, &writable()).unwrap_err(),
+                driver.mount(&layer, &writable(), &driver.target("other")).unwrap_err(),
+                driver.mount_strings(&layer, &PlanOptions { volatile: true, ..writable() }).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), Kind::InUse);
+                assert!(error.to_string().contains(expected), "{error}");
+            }
+        };
+        let target = driver.target("mnt");
+        driver.mount(&layer, &writable(), &target).unwrap();
+        refused("mnt");
+        let error = driver.mount(&layer, &read_only(), &target).unwrap_err();
+        assert_eq!(error.kind(), Kind::InUse, "{error}");
+        // Reading it elsewhere is fine, and so is another layer.
+        let reader = driver.mount_detached(&layer, &read_only()).unwrap();
+        assert!(names(&reader).contains(&"from-base".to_owned()));
+        drop(driver.mount_detached(&id("other"), &writable()).unwrap());
+        driver.unmount(&layer, &target).unwrap();
+        drop(reader);
+
+        let detached = driver.mount_detached(&layer, &writable()).unwrap();
+        refused(&format!("process {}", std::process::id()));
+        detached.close(&driver, &layer).unwrap();
+
+        driver.mount_strings(&layer, &writable()).unwrap();
+        refused("mount strings");
+        driver.release_strings(&layer).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[test]
+fn the_driver_is_told_when_the_last_mount_is_gone() {
+    Kernel::This.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let layer = id("layer");
+        let [one, two] = ["one", "two"].map(|name| driver.target(name));
+        driver.mount(&layer, &read_only(), &one).unwrap();
+        driver.mount(&layer, &read_only(), &two).unwrap();
+        driver.mount_strings(&layer, &read_only()).unwrap();
+        driver.mount_strings(&layer, &read_only()).unwrap();
+        assert_eq!(driver.leases.in_use(&layer).unwrap().read_only, 3);
+        driver.unmount(&layer, &one).unwrap();
+        driver.release_strings(&layer).unwrap();
+        assert_eq!(driver.released(), 0);
+        driver.unmount(&layer, &two).unwrap();
+        assert_eq!(driver.released(), 1);
+        driver.mount_detached(&layer, &read_only()).unwrap().close(&driver, &layer).unwrap();
+        assert_eq!(driver.released(), 2);
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+#[case::layer("missing", "mnt", Kind::NotFound)]
+#[case::target("layer", "nowhere", Kind::NotFound)]
+#[case::file("layer", "base/from-base", Kind::InvalidInput)]
+fn a_mount_that_fails_leaves_nothing(#[case] layer: &str, #[case] target: &str, #[case] kind: Kind) {
+    Kernel::This.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        driver.target("mnt");
+        let error = driver.mount(&id(layer), &writable(), &top.path().join(target)).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.layer(), Some(&id(layer)));
+        driver.unmount(&id(layer), &top.path().join(target)).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_busy_mount_stays_and_so_does_its_lease(#[values(Kernel::This, Kernel::V5_1)] kernel: Kernel) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        let layer = id("layer");
+        driver.mount(&layer, &writable(), &target).unwrap();
+        let busy = std::fs::File::create(target.join("open")).unwrap();
+        let error = driver.unmount(&layer, &target).unwrap_err();
+        assert_eq!(error.kind(), Kind::InUse);
+        assert!(error.to_string().contains("mnt"), "{error}");
+        assert!(driver.leases.in_use(&layer).unwrap().writable);
+        assert_eq!(driver.released(), 0);
+        drop(busy);
+        driver.unmount(&layer, &target).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_mount_that_another_covers_is_not_taken_for_it(#[values(Kernel::This, Kernel::V5_1)] kernel: Kernel) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        driver.mount(&id("layer"), &writable(), &target).unwrap();
+        driver.mount(&id("cover"), &writable(), &target).unwrap();
+        let error = driver.unmount(&id("layer"), &target).unwrap_err();
+        assert_eq!(error.kind(), Kind::InUse);
+        assert!(error.to_string().contains("covers"), "{error}");
+        driver.unmount(&id("cover"), &target).unwrap();
+        driver.unmount(&id("layer"), &target).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_mount_taken_down_by_hand_counts_no_more(#[values(Kernel::This, Kernel::V5_1)] kernel: Kernel) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        driver.mount(&id("layer"), &writable(), &target).unwrap();
+        layerstore_sys::mount::unmount(&target).unwrap();
+        assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+        // The numbers of the dead mount go to the next one.
+        driver.mount(&id("other"), &writable(), &driver.target("elsewhere")).unwrap();
+        assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+        driver.unmount(&id("other"), &driver.target("elsewhere")).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_killed_process_frees_what_it_had(
+    #[values(Kernel::This, Kernel::V5_1)] kernel: Kernel,
+    #[values("detached", "lock")] what: &str,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let layer = id("layer");
+        let other = Process::start(top.path(), what, None);
+        if what == "lock" {
+            assert!(driver.leases.try_lock(&layer).unwrap().is_none());
+        } else {
+            assert_eq!(other.said, "won");
+            let error = driver.mount_detached(&layer, &writable()).unwrap_err();
+            assert!(error.to_string().contains(&format!("process {}", other.child.id())), "{error}");
+        }
+        other.kill();
+        assert!(driver.leases.try_lock(&layer).unwrap().is_some());
+        assert!(!driver.leases.in_use(&layer).unwrap().any());
+        drop(driver.mount_detached(&layer, &writable()).unwrap());
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn an_attached_mount_outlives_its_process_and_any_process_unmounts_it(
+    #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(true, false)] killed: bool,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        let layer = id("layer");
+        let other = Process::start(top.path(), "mount", Some(&target));
+        if killed {
+            other.kill()
+        } else {
+            other.end()
+        }
+        assert!(target.join("from-base").exists());
+        assert!(driver.leases.in_use(&layer).unwrap().writable);
+        assert_eq!(driver.mount(&layer, &writable(), &target).unwrap().target, target);
+        Process::start(top.path(), "unmount", Some(&target)).end();
+        assert!(!target.join("from-base").exists());
+        assert!(!driver.leases.in_use(&layer).unwrap().any());
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn a_mount_in_another_namespace_counts_as_long_as_that_lives(
+    #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        let layer = id("layer");
+        let other = Process::start(top.path(), "mount elsewhere", Some(&target));
+        assert!(!target.join("from-base").exists());
+        let uses = driver.leases.uses(&layer).unwrap();
+        assert!(matches!(&uses[..], [only] if only.place == Place::Attached { target: target.clone(), here: false }));
+        assert!(driver.mounts(&layer).unwrap().is_empty());
+        for error in [
+            driver.unmount(&layer, &target).unwrap_err(),
+            driver.mount_detached(&layer, &writable()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::InUse);
+            assert!(error.to_string().contains("another mount namespace"), "{error}");
+        }
+        other.kill();
+        // The namespace goes with its last process, a moment later.
+        for _ in 0..500 {
+            if !driver.leases.in_use(&layer).unwrap().any() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        drop(driver.mount_detached(&layer, &writable()).unwrap());
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
+fn of_many_processes_that_want_to_write_one_may(#[values(Kernel::This, Kernel::V5_1)] kernel: Kernel) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let mut all: Vec<_> = (0..6).map(|_| Process::begin(top.path(), "detached", None)).collect();
+        all.iter_mut().for_each(Process::listen);
+        let mut said: Vec<_> = all.iter().map(|process| process.said.clone()).collect();
+        said.sort();
+        assert_eq!(said, ["InUse", "InUse", "InUse", "InUse", "InUse", "won"]);
+        all.into_iter().for_each(Process::end);
+        assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+        nothing_is_left(&driver);
+    });
+}
+
+#[test]
+fn threads_that_mount_and_unmount_one_layer_never_write_together() {
+    Kernel::This.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let writers = std::sync::atomic::AtomicI32::new(0);
+        let won = std::sync::atomic::AtomicI32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let Ok(mount) = driver.mount_detached(&id("layer"), &writable()) else { continue };
+                        assert_eq!(writers.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        won.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        std::thread::yield_now();
+                        writers.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(mount);
+                    }
+                });
+            }
+        });
+        assert!(won.into_inner() > 0);
+        assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+        nothing_is_left(&driver);
+    });
+}
+
+#[test]
+fn a_mount_waits_for_who_works_on_the_layer() {
+    Kernel::This.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let layer = id("layer");
+        let locked = driver.leases.lock(&layer).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drop(driver.mount_detached(&layer, &read_only()).unwrap());
+                done.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!done.load(std::sync::atomic::Ordering::SeqCst));
+            drop(locked);
+        });
+        // Who only reads the layer is not in the way of a reader.
+        let shared = driver.leases.lock_shared(&layer).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(driver.mount_detached(&layer, &read_only()).unwrap())).join().unwrap();
+            scope.spawn(|| assert!(driver.leases.try_lock(&layer).unwrap().is_none())).join().unwrap();
+        });
+        drop(shared);
+        nothing_is_left(&driver);
+    });
+}
+
+#[test]
+fn a_thread_may_lock_again_what_it_has_but_not_more() {
+    let top = scratch();
+    let driver = Plain::open(top.path());
+    let layer = id("layer");
+    let once = driver.leases.lock(&layer).unwrap();
+    let twice = driver.leases.lock(&layer).unwrap();
+    drop(once);
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(driver.leases.try_lock(&layer).unwrap().is_none())).join().unwrap();
+    });
+    // Locks of other layers are free all the time.
+    drop(driver.leases.lock(&id("other")).unwrap());
+    drop(twice);
+    let shared = driver.leases.lock_shared(&layer).unwrap();
+    assert_eq!(driver.leases.lock(&layer).unwrap_err().kind(), Kind::InUse);
+    drop(shared);
+    drop(driver.leases.lock(&layer).unwrap());
+    nothing_is_left(&driver);
+}
+
+#[test]
+fn locks_exclude_each_other_while_their_files_come_and_go() {
+    let top = scratch();
+    let driver = Plain::open(top.path());
+    // Two books, as in two processes.
+    let other = Plain::open(top.path());
+    let (inside, turns) = (std::sync::atomic::AtomicI32::new(0), std::sync::atomic::AtomicI32::new(0));
+    std::thread::scope(|scope| {
+        for leases in [&driver.leases, &other.leases, &driver.leases, &other.leases] {
+            scope.spawn(|| {
+                for turn in 0..300 {
+                    if turn % 3 == 0 {
+                        let _shared = leases.lock_shared(&id("layer")).unwrap();
+                        assert_eq!(inside.load(std::sync::atomic::Ordering::SeqCst), 0);
+                        continue;
+                    }
+                    let _alone = leases.lock(&id("layer")).unwrap();
+                    assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                    turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(turns.into_inner(), 800);
+    nothing_is_left(&driver);
+}
+
+/// Changes the text of the only use of the layer.
+fn edit(driver: &Plain, change: impl Fn(&str) -> String) {
+    let uses = driver.root.join("run/uses/layer");
+    let file = uses.read_dir().unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, change(&text)).unwrap();
+}
+
+#[test]
+fn a_reboot_ends_every_use() {
+    let top = scratch();
+    let driver = Plain::open(top.path());
+    driver.mount_strings(&id("layer"), &writable()).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(driver.leases.in_use(&id("layer")).unwrap().writable);
+    edit(&driver, |text| text.replace(boot.trim(), "another"));
+    assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+    nothing_is_left(&driver);
+}
+
+#[rstest]
+#[case::nonsense(|_: &str| "nonsense".to_owned())]
+#[case::version(|text: &str| text.replace("\"version\":1", "\"version\":99"))]
+fn a_use_that_cannot_be_read_is_not_guessed_at(#[case] change: fn(&str) -> String) {
+    let top = scratch();
+    let driver = Plain::open(top.path());
+    driver.mount_strings(&id("layer"), &writable()).unwrap();
+    edit(&driver, change);
+    let error = driver.mount_detached(&id("layer"), &writable()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn what_a_dead_writer_left_unfinished_is_cleared() {
+    let top = scratch();
+    let driver = Plain::open(top.path());
+    let uses = top.path().join("run/uses/layer");
+    std::fs::create_dir_all(&uses).unwrap();
+    std::fs::write(uses.join(".0123"), "{\"vers").unwrap();
+    assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
+    nothing_is_left(&driver);
 }

@@ -284,3 +284,26 @@ fn a_label_without_selinux_is_refused_with_the_reason() {
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.message().contains("SELinux"), "{error}");
 }
+
+#[rstest]
+fn an_upper_directory_that_another_overlay_guards_is_in_use(
+    #[values(Kernel::This, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let lower = path(tree(&top.path().join("1"), "one"));
+        let features = OverlayFeatures { index: true, ..FEATURES };
+        let plan = Overlay { features, ..overlay(vec![lower], Some(upper(&top.path().join("u")))) };
+        let plan = MountPlan::Overlay(plan);
+        let guard = perform(&plan).unwrap();
+        assert_eq!(perform(&plan).unwrap_err().kind(), Kind::InUse);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                drop(guard);
+            });
+            // Waits a moment for a mount that is going away.
+            perform(&plan).unwrap();
+        });
+    });
+}

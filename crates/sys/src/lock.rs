@@ -62,6 +62,11 @@ impl Lock {
         Ok(self.file)
     }
 
+    /// The file, still locked until it and all copies of its descriptor are closed.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// The locked file.
     pub fn file(&self) -> &File {
         &self.file

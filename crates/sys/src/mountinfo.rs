@@ -120,7 +120,7 @@ pub fn find(
         .find(|entry| entry.id == id.reusable && entry.device == device && entry.mount_point == target))
 }
 
-/// The mounts of another namespace, as one of its processes sees them; none when it has no process.
+/// The mounts of another namespace, as one of its threads sees them; none when it has none.
 ///
 /// # Errors
 /// Those of reading `/proc`.
@@ -130,14 +130,18 @@ pub fn in_namespace(namespace: &MountNamespace) -> Result<Option<Vec<MountEntry>
         if !entry.name.iter().all(u8::is_ascii_digit) {
             continue;
         }
-        let process = Path::new("/proc").join(OsStr::from_bytes(&entry.name));
-        // A process that ends, or that we may not look at, is not the one to ask.
-        let Ok(Some(stat)) = crate::fs::stat(process.join("ns/mnt")) else { continue };
-        if stat.inode != namespace.inode {
-            continue;
-        }
-        if let Ok(bytes) = crate::fs::read(process.join("mountinfo"), LIMIT) {
-            return Ok(Some(parse(&bytes)));
+        // What ends meanwhile, or may not be looked at, is not what to ask.
+        let threads = Path::new("/proc").join(OsStr::from_bytes(&entry.name)).join("task");
+        let Ok(found) = crate::Dir::open(&threads).and_then(|threads| threads.entries()) else { continue };
+        for thread in found {
+            let thread = threads.join(OsStr::from_bytes(&thread.name));
+            let Ok(Some(stat)) = crate::fs::stat(thread.join("ns/mnt")) else { continue };
+            if stat.inode != namespace.inode {
+                continue;
+            }
+            if let Ok(bytes) = crate::fs::read(thread.join("mountinfo"), LIMIT) {
+                return Ok(Some(parse(&bytes)));
+            }
         }
     }
     Ok(None)

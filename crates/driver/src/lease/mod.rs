@@ -295,23 +295,26 @@ impl Lease {
         self.lock = None;
     }
 
-    /// Ends the use, unless a copy of the descriptor keeps it: then it dies with that.
+    /// Ends the use. The lock is given up for copies of the descriptor too, which a program that is just being
+    /// started holds between fork and exec.
     fn discard(&mut self) -> sys::Result<()> {
         let Some(lock) = self.lock.take() else { return Ok(()) };
-        let file = self.directory.open_file(&self.name)?;
-        drop(lock);
-        if Lock::attempt(file, Mode::Exclusive)?.is_ok() {
-            forget(&self.directory, &self.name)?;
-            tidy(&self.uses, &self.id);
-        }
+        forget(&self.directory, &self.name)?;
+        lock.release()?;
+        tidy(&self.uses, &self.id);
         Ok(())
+    }
+
+    /// The descriptor whose copies keep the use alive, wherever they are.
+    pub(crate) fn into_descriptor(mut self) -> Option<std::os::fd::OwnedFd> {
+        self.lock.take().map(|lock| lock.into_file().into())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Err(error) = self.discard() {
-            // It is dead and counts as such; the next reader removes it.
+            // It counts as dead all the same once its descriptor is closed; the next reader removes it.
             tracing::debug!(%error, "cannot remove a lease");
         }
     }

@@ -9,7 +9,7 @@ use layerstore_sys::process::MountNamespace;
 use layerstore_sys::{Dir, Errno};
 
 use super::detached;
-use super::error::{MOUNT, failed};
+use super::error::{MOUNT, UNMOUNT, failed, patiently};
 use super::fallback;
 use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
@@ -87,14 +87,14 @@ fn known(mount: &OwnedFd, target: &Target, namespace: MountNamespace) -> Result<
 
 /// Unmounts what is at a path, unless it is busy.
 pub(super) fn detach(path: &Path) -> Result<()> {
-    match mount::unmount(path) {
+    match patiently(|| mount::unmount(path), |error| error.errno() == Errno::BUSY) {
         // Nothing is mounted there any more.
         Err(error) if matches!(error.errno(), Errno::INVAL | Errno::NOENT) => Ok(()),
         Err(error) if error.errno() == Errno::BUSY => {
-            Err(Error::new(Kind::InUse, "unmount", format!("somebody still works in it: {error}"))
+            Err(Error::new(Kind::InUse, UNMOUNT, format!("somebody still works in it: {error}"))
                 .with_hint("end the processes that have files open below the target (see fuser -vm TARGET)")
                 .with_source(error))
         }
-        result => result.map_err(|error| Error::system("unmount", error)),
+        result => result.map_err(|error| Error::system(UNMOUNT, error)),
     }
 }

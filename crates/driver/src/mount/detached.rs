@@ -10,7 +10,7 @@ use layerstore_sys::{self as sys, Dir, Errno};
 
 use super::error::{self, Try, failed};
 use super::{fallback, overlay};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::plan::{Bind, IdMap, IdMapping, MountPlan, Overlay, Source, Upper};
 
 /// A mount held by a descriptor.
@@ -25,6 +25,10 @@ pub(super) struct Performed {
 /// Performs a plan where nobody sees it.
 pub(super) fn perform(plan: &MountPlan) -> Result<Performed> {
     plan.check()?;
+    error::patiently(|| perform_once(plan), |error| error.kind() == Kind::InUse)
+}
+
+fn perform_once(plan: &MountPlan) -> Result<Performed> {
     match attempt(plan) {
         Ok(fd) => Ok(Performed { fd, movable: true }),
         Err(Try::Otherwise(why)) => {

@@ -10,6 +10,31 @@ use crate::error::{Error, Kind, Result};
 /// The operation that every message here begins with.
 pub(super) const MOUNT: &str = "mount";
 
+/// The same for unmounting.
+pub(super) const UNMOUNT: &str = "unmount";
+
+/// How often what is busy is tried again, after 1, 2, 4 … milliseconds: 127 in all. Any program that starts
+/// another one holds copies of its open files for a moment, between fork and exec, and a mount outlives its killed
+/// process by another, so busy is believed only when it lasts.
+const TRIES: u32 = 7;
+
+/// Makes a call again while it finds something busy.
+pub(super) fn patiently<T, E>(
+    mut make: impl FnMut() -> Result<T, E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut tries = 0;
+    loop {
+        match make() {
+            Err(error) if is_busy(&error) && tries < TRIES => {
+                std::thread::sleep(std::time::Duration::from_millis(1 << tries));
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Why one way of mounting did not work.
 pub(super) enum Try {
     /// This kernel lacks the call; another way may do.
@@ -35,6 +60,10 @@ pub(super) fn failed(error: sys::Error) -> Error {
         }
         Errno::INVAL if matches!(error.call(), "fsconfig" | "mount") => {
             return Error::system(MOUNT, error).with_hint("the kernel's log may say why: dmesg | tail");
+        }
+        Errno::BUSY => {
+            let message = format!("another mount has the upper or the work directory: {error}");
+            return Error::new(Kind::InUse, MOUNT, message).with_source(error);
         }
         _ => return Error::system(MOUNT, error),
     };

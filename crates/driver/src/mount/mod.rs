@@ -26,7 +26,7 @@ use layerstore_sys::Dir;
 use layerstore_sys::process::MountNamespace;
 
 use self::attach::Target;
-use self::error::{MOUNT, failed};
+use self::error::{MOUNT, UNMOUNT, failed};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
@@ -61,6 +61,14 @@ impl DetachedMount {
     /// Whether the mount counts as a use of its layer ([`perform`] gives mounts that do not).
     pub fn is_leased(&self) -> bool {
         self.lease.is_some()
+    }
+
+    /// The mount, and the descriptor that makes it count as a use of its layer (none after [`perform`]): to be
+    /// passed to another process together, for example over a socket. The use lasts until the last copy of the
+    /// second is closed, so close the mount first.
+    pub fn into_descriptors(self) -> (OwnedFd, Option<OwnedFd>) {
+        let Self { fd, lease } = self;
+        (fd, lease.and_then(Lease::into_descriptor))
     }
 
     /// Ends the mount and releases the layer if it was the last. Dropping leaves the release to the next unmount
@@ -299,7 +307,7 @@ fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, PathBuf
     }
     match elsewhere {
         None => Ok(None),
-        Some(why) => Err(Error::new(Kind::InUse, "unmount", format!("{}: {why}", path.display()))),
+        Some(why) => Err(Error::new(Kind::InUse, UNMOUNT, format!("{}: {why}", path.display()))),
     }
 }
 
