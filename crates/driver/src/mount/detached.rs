@@ -222,7 +222,7 @@ pub(super) fn open_upper(upper: &Upper) -> Result<Opened> {
 /// Opens the upper or the work directory in the one that holds both.
 pub(super) fn open_part(directory: &OwnedFd, upper: &Upper, name: &str) -> Result<OwnedFd> {
     let directory = Dir::from_fd(directory.try_clone().map_err(error::descriptor)?, &*upper.directory);
-    Ok(directory.open_dir(name.as_bytes()).and_then(|part| part.open_handle(b".")).map_err(failed)?)
+    directory.open_dir(name.as_bytes()).and_then(|part| part.open_handle(b".")).map_err(failed)
 }
 
 /// A user namespace that maps ids as the plan says.
