@@ -1,8 +1,8 @@
 //! What a case works with: a driver on a fresh root, and hands for what cases do all the time.
 //!
 //! ```text
-//! scratch/CASE/root      the driver's root           scratch/CASE/NAME/{root,run}   further drivers
-//! scratch/CASE/run       its runroot                 scratch/CASE/targets/NAME      mount points
+//! scratch/CASE/root      the driver's root           scratch/CASE/NAME.root, NAME.run   further drivers
+//! scratch/CASE/run       its runroot                 scratch/CASE/targets/NAME          mount points
 //! ```
 //!
 //! Invariant: whatever a case makes lies below its own directory and is gone with it.
@@ -96,8 +96,8 @@ impl Bench {
     /// # Errors
     /// The factory's.
     pub fn another(&self, name: &str) -> Outcome<Arc<dyn Driver>> {
-        let directory = self.directory.join(name);
-        Ok(open_at(&*self.factory, &directory.join("root"), &directory.join("run"))?)
+        let path = |what: &str| self.directory.join(format!("{name}.{what}"));
+        Ok(open_at(&*self.factory, &path("root"), &path("run"))?)
     }
 
     /// Opens a driver anywhere below this case's directory.

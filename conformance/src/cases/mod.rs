@@ -6,13 +6,32 @@
 use crate::case::{Action, Case};
 
 pub(crate) mod content;
+mod durable;
+mod errors;
+mod in_use;
+mod layers;
+mod leases;
+mod limits;
+mod mount_options;
+mod mounts;
+mod parallel;
 mod prelude;
 
 /// Every table of cases, in the order of the contract.
-const CASES: &[&[Case]] = &[];
+const CASES: &[&[Case]] = &[
+    layers::CASES,
+    in_use::CASES,
+    durable::CASES,
+    limits::CASES,
+    mounts::CASES,
+    leases::CASES,
+    mount_options::CASES,
+    parallel::CASES,
+    errors::CASES,
+];
 
 /// Every table of actions.
-const ACTIONS: &[&[Action]] = &[];
+const ACTIONS: &[&[Action]] = &[durable::ACTIONS, leases::ACTIONS, parallel::ACTIONS];
 
 /// Every case.
 pub fn all() -> Vec<&'static Case> {

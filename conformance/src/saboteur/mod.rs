@@ -18,8 +18,13 @@ use layerstore_driver::{
 
 use crate::cases::content;
 
+mod errors;
+mod lifecycle;
+mod mounts;
+mod parallel;
+
 /// Every table of saboteurs.
-const SABOTEURS: &[&[Saboteur]] = &[];
+const SABOTEURS: &[&[Saboteur]] = &[lifecycle::SABOTEURS, mounts::SABOTEURS, parallel::SABOTEURS, errors::SABOTEURS];
 
 /// One broken driver.
 #[derive(Debug, Clone, Copy)]
@@ -168,13 +173,13 @@ pub trait Sabotage: Debug + Default + Send + Sync + 'static {
 
 /// Breaks a driver with a [`Sabotage`].
 pub fn broken<S: Sabotage>(inner: Arc<dyn DriverFactory>) -> Arc<dyn DriverFactory> {
-    Arc::new(BrokenFactory { inner, sabotage: Arc::new(S::default()) })
+    Arc::new(BrokenFactory { inner, sabotage: S::default() })
 }
 
 #[derive(Debug)]
 struct BrokenFactory<S> {
     inner: Arc<dyn DriverFactory>,
-    sabotage: Arc<S>,
+    sabotage: S,
 }
 
 impl<S: Sabotage> DriverFactory for BrokenFactory<S> {
@@ -200,7 +205,8 @@ impl<S: Sabotage> DriverFactory for BrokenFactory<S> {
 
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
         let inner = self.sabotage.open(&*self.inner, open)?;
-        Ok(Arc::new(Broken { inner, sabotage: Arc::clone(&self.sabotage) }))
+        // What a sabotage remembers it remembers for one handle, as a driver would.
+        Ok(Arc::new(Broken { inner, sabotage: S::default() }))
     }
 }
 
@@ -208,7 +214,7 @@ impl<S: Sabotage> DriverFactory for BrokenFactory<S> {
 #[derive(Debug)]
 struct Broken<S> {
     inner: Arc<dyn Driver>,
-    sabotage: Arc<S>,
+    sabotage: S,
 }
 
 impl<S: Sabotage> Driver for Broken<S> {
