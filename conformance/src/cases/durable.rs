@@ -217,9 +217,8 @@ struct Halting<'a> {
 impl ChangeSource for Halting<'_> {
     fn next(&mut self) -> changeset::Result<Option<Item<'_>>> {
         if self.left == 0 {
-            let stop = |failure: Failure| {
-                changeset::Error::stream("halt", std::io::Error::other(failure.message))
-            };
+            let stop =
+                |failure: Failure| changeset::Error::stream("halt", std::io::Error::other(failure.message));
             self.bench.say("half").map_err(stop)?;
             self.bench.wait().map_err(stop)?;
         }
@@ -297,7 +296,11 @@ fn live_ids_are_left_alone(bench: &Bench) -> Outcome {
     child.go()?;
     child.finish()?;
     let view = bench.view(&mine)?;
-    ensure!(view.has("half0") && view.has("half99"), "recovery took files from a live apply: {}", view.names());
+    ensure!(
+        view.has("half0") && view.has("half99"),
+        "recovery took files from a live apply: {}",
+        view.names()
+    );
     other.seal(&mine, None, &Context::new())?;
     other.recover(&|_| false)?;
     bench.view(&mine)?.ensure_same(&view, "a whole layer after a recovery")

@@ -187,8 +187,7 @@ fn ensure_absent(bench: &Bench, layer: &LayerId) -> Outcome {
 
 fn missing_parent(bench: &Bench) -> Outcome {
     let (child, parent) = (id("child")?, id("missing")?);
-    let made =
-        bench.driver().create(&child, Some(&parent), &CreateOptions::default(), &Context::new());
+    let made = bench.driver().create(&child, Some(&parent), &CreateOptions::default(), &Context::new());
     ensure_refused!(made, NotFound, "creating over a missing parent");
     ensure_absent(bench, &child)?;
     ensure_absent(bench, &parent)?;
@@ -199,8 +198,7 @@ fn missing_parent(bench: &Bench) -> Outcome {
 fn unsealed_parent(bench: &Bench) -> Outcome {
     let parent = bench.layer("parent", None, &some_content())?;
     let child = id("child")?;
-    let made =
-        bench.driver().create(&child, Some(&parent), &CreateOptions::default(), &Context::new());
+    let made = bench.driver().create(&child, Some(&parent), &CreateOptions::default(), &Context::new());
     ensure_refused!(made, InvalidInput, "creating over a writable parent");
     ensure_absent(bench, &child)?;
     bench.driver().seal(&parent, None, &Context::new())?;

@@ -24,7 +24,8 @@ mod mounts;
 mod parallel;
 
 /// Every table of saboteurs.
-const SABOTEURS: &[&[Saboteur]] = &[lifecycle::SABOTEURS, mounts::SABOTEURS, parallel::SABOTEURS, errors::SABOTEURS];
+const SABOTEURS: &[&[Saboteur]] =
+    &[lifecycle::SABOTEURS, mounts::SABOTEURS, parallel::SABOTEURS, errors::SABOTEURS];
 
 /// One broken driver.
 #[derive(Debug, Clone, Copy)]

@@ -113,18 +113,24 @@ pub fn exists(path: impl AsRef<Path>) -> Result<bool> {
 /// Those of `mkdirat`; `ENOTDIR` when something else lies there.
 pub fn make_dirs(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     let path = path.as_ref();
+    match make_dir(path, mode) {
+        Err(error) if error.is_not_found() => {
+            let parent = path.parent().ok_or(error)?;
+            make_dirs(parent, mode)?;
+            // Once: where the parent is there and the kernel still says ENOENT (procfs does), it never ends.
+            make_dir(path, mode)
+        }
+        made => made,
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match call("mkdirat", || show(path), || rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode))) {
-        Ok(()) => Ok(()),
         Err(error) if error.is_exists() => match stat(path)? {
             Some(stat) if stat.kind == FileType::Directory => Ok(()),
             _ => Err(Error::new("mkdirat", show(path), Errno::NOTDIR)),
         },
-        Err(error) if error.is_not_found() => {
-            let parent = path.parent().ok_or(error)?;
-            make_dirs(parent, mode)?;
-            make_dirs(path, mode)
-        }
-        Err(error) => Err(error),
+        made => made,
     }
 }
 
@@ -199,4 +205,14 @@ pub fn write_atomic(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result
         let _ = dir.unlink(&temporary);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn making_directories_where_there_can_be_none_fails_and_ends() {
+        assert!(make_dirs("/proc/self/none/there", 0o700).unwrap_err().is_not_found());
+    }
 }
