@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use super::line::{CRC, Line};
+use super::crc64::Crc64;
+use super::line::Line;
 use crate::compress::Decompressor;
 use crate::error::{Code, Error, Result};
 use crate::limits::Limits;
@@ -62,7 +63,7 @@ fn copy(
     out: &mut dyn Write,
     buffer: &mut [u8],
 ) -> Result<()> {
-    let mut digest = CRC.digest();
+    let mut digest = Crc64::new();
     let mut left = size;
     loop {
         let count = match file.read(buffer) {
@@ -86,7 +87,7 @@ fn copy(
         write(out, bytes)?;
         left -= count as u64;
     }
-    if digest.finalize().to_be_bytes() != crc {
+    if digest.finish().to_be_bytes() != crc {
         return Err(Error::refused(
             Code::DigestMismatch,
             name,

@@ -2,13 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use crc::{CRC_64_GO_ISO, Crc, Table};
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
-
-/// The checksum of payloads: what Go's hash/crc64 calls ISO.
-pub(super) static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 
 /// A line, read.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,6 +15,8 @@
 //! segments, and entries without payload have no line (every reader of the format passes over those).
 
 mod assemble;
+mod behind;
+mod crc64;
 mod line;
 mod recorder;
 

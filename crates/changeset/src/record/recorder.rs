@@ -3,11 +3,10 @@
 use std::fmt;
 use std::io::Write;
 
-use crc::{Digest, Table};
-
-use super::line::{CRC, Line};
-use crate::compress::{Compression, Compressor};
-use crate::error::{Error, Result};
+use super::behind::Behind;
+use super::crc64::Crc64;
+use super::line::Line;
+use crate::error::Result;
 
 /// Longest segment, in bytes: what follows the end of an archive, or the payload of a sparse file, may be
 /// of any length and is cut here. Headers of one entry stay together as long as they are shorter.
@@ -16,8 +15,8 @@ const MAX_SEGMENT: usize = 1 << 20;
 /// Writes the record of one archive to `W`, compressed.
 ///
 /// Hand it to [`tar::Reader::recording`](crate::tar::Reader::recording).
-pub struct Recorder<W: Write> {
-    out: Compressor<W>,
+pub struct Recorder<W> {
+    out: Behind<W>,
     segment: Vec<u8>,
     position: u64,
     file: Option<OpenFile>,
@@ -27,18 +26,23 @@ pub struct Recorder<W: Write> {
 struct OpenFile {
     name: Vec<u8>,
     size: u64,
-    crc: Digest<'static, u64, Table<16>>,
+    crc: Crc64,
 }
 
-impl<W: Write> Recorder<W> {
-    /// A record that is written to `out`.
+impl<W: Write + Send + 'static> Recorder<W> {
+    /// A record that is written to `out`, compressed on a thread of its own.
     ///
     /// # Errors
-    /// None today; making a compressor may fail.
+    /// No more threads.
     pub fn new(out: W) -> Result<Self> {
-        // Headers compress twenty to one at the lowest level already, and this runs beside the import.
-        let out = Compressor::new(out, Compression::Gzip, Some(1))?;
-        Ok(Self { out, segment: Vec::new(), position: 0, file: None, line: String::new() })
+        // Headers compress well at the lowest level already.
+        Ok(Self {
+            out: Behind::new(out, 1)?,
+            segment: Vec::new(),
+            position: 0,
+            file: None,
+            line: String::new(),
+        })
     }
 
     /// Takes bytes that are not a plain file's payload.
@@ -67,7 +71,7 @@ impl<W: Write> Recorder<W> {
     /// The payload of a plain file begins.
     pub(crate) fn begin_file(&mut self, name: &[u8], size: u64) -> Result<()> {
         self.cut()?;
-        self.file = Some(OpenFile { name: name.to_vec(), size, crc: CRC.digest() });
+        self.file = Some(OpenFile { name: name.to_vec(), size, crc: Crc64::new() });
         Ok(())
     }
 
@@ -81,7 +85,7 @@ impl<W: Write> Recorder<W> {
     /// It is complete.
     pub(crate) fn end_file(&mut self) -> Result<()> {
         if let Some(file) = self.file.take() {
-            Line::write_file(&mut self.line, &file.name, file.size, file.crc.finalize(), self.position);
+            Line::write_file(&mut self.line, &file.name, file.size, file.crc.finish(), self.position);
             self.write_line()?;
         }
         Ok(())
@@ -95,13 +99,11 @@ impl<W: Write> Recorder<W> {
 
     fn write_line(&mut self) -> Result<()> {
         self.position += 1;
-        self.out
-            .write_all(self.line.as_bytes())
-            .map_err(|error| Error::stream("writing the layer's tar record", error))
+        self.out.write(self.line.as_bytes())
     }
 }
 
-impl<W: Write> fmt::Debug for Recorder<W> {
+impl<W> fmt::Debug for Recorder<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("lines", &self.position).finish_non_exhaustive()
     }

@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::stream::{Chunk, FileData};
 
 /// The archive at the payload of the current entry.
-pub(super) struct Body<R, W: Write> {
+pub(super) struct Body<R, W> {
     pub(super) input: Input<R, W>,
     name: Vec<u8>,
     /// Where the entry begins.
@@ -35,7 +35,7 @@ struct Sparse {
     at: u64,
 }
 
-impl<R: Read, W: Write> Body<R, W> {
+impl<R: Read, W: Write + Send + 'static> Body<R, W> {
     /// Before the first entry; `budget` is how much data all files may have.
     pub(super) fn new(input: Input<R, W>, budget: u64) -> Self {
         let piece = Piece::Raw;
@@ -110,7 +110,7 @@ impl<R: Read, W: Write> Body<R, W> {
     }
 }
 
-impl<R: Read, W: Write> FileData for Body<R, W> {
+impl<R: Read, W: Write + Send + 'static> FileData for Body<R, W> {
     fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
         let Some(sparse) = &mut self.sparse else {
             if self.remaining == 0 {

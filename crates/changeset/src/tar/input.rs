@@ -24,7 +24,7 @@ pub(super) enum Piece {
 
 /// A stream with its buffer and its recorder.
 #[derive(Debug)]
-pub(super) struct Input<R, W: Write> {
+pub(super) struct Input<R, W> {
     stream: R,
     buffer: Box<[u8]>,
     start: usize,
@@ -33,7 +33,7 @@ pub(super) struct Input<R, W: Write> {
     recorder: Option<Recorder<W>>,
 }
 
-impl<R: Read, W: Write> Input<R, W> {
+impl<R: Read, W: Write + Send + 'static> Input<R, W> {
     pub(super) fn new(stream: R, recorder: Option<Recorder<W>>) -> Self {
         Self { stream, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, position: 0, recorder }
     }

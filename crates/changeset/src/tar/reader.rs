@@ -23,7 +23,7 @@ const MAX_WARNINGS: usize = 100;
 ///
 /// Read it as a [`ChangeSource`] to its end, then call [`Reader::finish`], which reads the stream to *its* end, so
 /// that digests are over all of it.
-pub struct Reader<R, W: Write = io::Sink> {
+pub struct Reader<R, W = io::Sink> {
     body: Body<R, W>,
     limits: Limits,
     entries: u64,
@@ -54,7 +54,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-impl<R: Read, W: Write> Reader<R, W> {
+impl<R: Read, W: Write + Send + 'static> Reader<R, W> {
     /// Reads `stream` and takes a record of it.
     pub fn recording(stream: R, limits: Limits, recorder: Recorder<W>) -> Self {
         Self::with(stream, limits, Some(recorder))
@@ -239,7 +239,7 @@ enum Step {
     Change(Change),
 }
 
-impl<R: Read, W: Write> ChangeSource for Reader<R, W> {
+impl<R: Read, W: Write + Send + 'static> ChangeSource for Reader<R, W> {
     fn next(&mut self) -> Result<Option<Item<'_>>> {
         if self.ended {
             return Ok(None);
@@ -251,7 +251,7 @@ impl<R: Read, W: Write> ChangeSource for Reader<R, W> {
     }
 }
 
-impl<R, W: Write> fmt::Debug for Reader<R, W> {
+impl<R, W> fmt::Debug for Reader<R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("entries", &self.entries)

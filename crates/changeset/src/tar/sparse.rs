@@ -57,7 +57,7 @@ impl Map {
 
 /// Reads the rest of an old GNU map; `first` are the entries of the header. The blocks of the map do not count to
 /// the entry's size.
-pub(super) fn read_gnu<R: Read, W: Write>(
+pub(super) fn read_gnu<R: Read, W: Write + Send + 'static>(
     input: &mut Input<R, W>,
     (first, mut extended, size): (&[u8], bool, u64),
     stored: u64,
@@ -218,7 +218,7 @@ impl Keys {
 
 impl Form {
     /// The map, and how many of the `stored` bytes are data: the rest was the map, and has been read.
-    pub(super) fn read<R: Read, W: Write>(
+    pub(super) fn read<R: Read, W: Write + Send + 'static>(
         self,
         input: &mut Input<R, W>,
         stored: u64,
@@ -243,7 +243,7 @@ impl Form {
 }
 
 /// Decimal lines of a PAX 1.0 map, block by block.
-struct Lines<'a, R, W: Write> {
+struct Lines<'a, R, W> {
     input: &'a mut Input<R, W>,
     left: u64,
     taken: u64,
@@ -253,7 +253,7 @@ struct Lines<'a, R, W: Write> {
     name: &'a [u8],
 }
 
-impl<R: Read, W: Write> Lines<'_, R, W> {
+impl<R: Read, W: Write + Send + 'static> Lines<'_, R, W> {
     fn number(&mut self) -> Result<u64> {
         // Nineteen digits are the most that fit.
         let mut digits = Vec::with_capacity(20);
