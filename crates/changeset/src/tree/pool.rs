@@ -135,14 +135,15 @@ impl<J: Send> Pool<'_, J> {
                 drop(state);
                 // A job that panics must not leave others waiting for it; the scope passes the panic on.
                 let guard = Running { pool: self, bytes };
-                let result = (self.run)(job);
+                if let Err(error) = (self.run)(job) {
+                    // Before the job counts as done, so that whoever waits for it sees the error.
+                    let mut state = self.lock();
+                    state.error.get_or_insert(error);
+                    let dropped: usize = state.queue.drain(..).map(|(_, bytes)| bytes).sum();
+                    state.bytes = state.bytes.saturating_sub(dropped);
+                }
                 drop(guard);
                 state = self.lock();
-                if let Err(error) = result {
-                    state.error.get_or_insert(error);
-                    state.queue.clear();
-                    self.done.notify_all();
-                }
             } else if state.closed {
                 return;
             } else {

@@ -40,7 +40,7 @@ impl Applier<'_> {
                     Err(error) if error.code() == Some(Code::NotDir) => return Ok(()),
                     Err(error) => return Err(error),
                 };
-                let Some(dir) = self.places.node(parent)?.lookup(name)?.and_then(|node| node.merged) else {
+                let Some(dir) = self.look(parent, name)?.and_then(|node| node.merged) else {
                     return Ok(());
                 };
                 let row = self.places.row_of(parent, name);
@@ -68,10 +68,7 @@ impl Applier<'_> {
     fn hide(&mut self, row: u32, name: &[u8]) -> Result<()> {
         let key = self.places.key(row, name);
         let marks = self.places.marks(key).unwrap_or_default();
-        if marks & PUT != 0 {
-            self.settle()?;
-        }
-        let Some(node) = self.places.node(row)?.lookup(name)? else { return Ok(()) };
+        let Some(node) = self.look(row, name)? else { return Ok(()) };
         let is_own = node.layer == 0;
         if !is_own || marks & (PUT | ALIVE) == 0 {
             let own = self.writable(row)?;

@@ -5,7 +5,7 @@ use layerstore_sys::{DeviceId, Dir, Errno, FileType};
 use super::super::copy::copy_data;
 use super::super::view::{MergedDir, Node, read_xattrs};
 use super::Applier;
-use super::places::{Key, PUT};
+use super::places::Key;
 use super::put::Own;
 use super::resolve::Parent;
 use crate::change::{Metadata, Time};
@@ -30,7 +30,7 @@ impl Applier<'_> {
         let Some(Parent { row: holder, .. }) = self.parent_of(target, false)? else { return missing() };
         let target_key = self.places.key(holder, target_name);
         let merged = self.places.node(holder)?;
-        let Some(node) = merged.lookup(target_name)?.filter(|node| node.merged.is_none()) else {
+        let Some(node) = self.look(holder, target_name)?.filter(|node| node.merged.is_none()) else {
             return missing();
         };
         let from = self.writable(holder)?;
@@ -80,11 +80,7 @@ impl Applier<'_> {
         if place.is_some_and(|place| place.row == holder) && path.file_name() == Some(target_name) {
             return to_itself();
         }
-        let key = self.places.key(holder, target_name);
-        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
-            self.settle()?;
-        }
-        match self.places.node(holder)?.lookup(target_name)? {
+        match self.look(holder, target_name)? {
             None => missing(),
             Some(node) if node.merged.is_some() => {
                 refuse(Code::LinkToDir, format!("the link's target {target} is a directory"))

@@ -6,7 +6,7 @@
 use layerstore_sys::{Dir, FileType};
 
 use super::super::times::ROOT;
-use super::super::view::{Part, read_xattrs};
+use super::super::view::{Node, Part, read_xattrs};
 use super::places::PUT;
 use super::{Applier, implied};
 use crate::change::{Metadata, Time};
@@ -72,12 +72,7 @@ impl Applier<'_> {
                 row = known;
                 continue;
             }
-            let key = self.places.key(row, &name);
-            if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
-                // It may be a file that is still being written.
-                self.settle()?;
-            }
-            match self.places.node(row)?.lookup(&name)? {
+            match self.look(row, &name)? {
                 None => missing.push(name),
                 Some(node) if node.merged.is_some() => {
                     row = self.places.row_of(row, &name);
@@ -107,6 +102,16 @@ impl Applier<'_> {
         }
         self.places.set_last(path, row, links > 0);
         Ok(Some(Parent { row, followed: links > 0 }))
+    }
+
+    /// What the view so far has at a place.
+    pub(super) fn look(&mut self, row: u32, name: &[u8]) -> Result<Option<Node>> {
+        let key = self.places.key(row, name);
+        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+            // It may be a file that is still being written, and what it hides would be seen.
+            self.settle()?;
+        }
+        self.places.node(row)?.lookup(name)
     }
 
     /// Makes a directory that the stream leaves out and the view does not have.
