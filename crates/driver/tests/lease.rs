@@ -1,6 +1,14 @@
 //! Mounts of layers: who may have which, and what is left when somebody dies.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unimplemented,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod common;
 
@@ -8,7 +16,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use common::{Kernel, Plain, id, names, read_only, scratch, writable};
+use common::{Kernel, Plain, id, names, nothing_is_left, read_only, scratch, writable};
 use layerstore_driver::lease::Place;
 use layerstore_driver::{DriverExt as _, Kind, PlanOptions};
 use rstest::rstest;
@@ -75,7 +83,7 @@ fn another_process() {
     let root = PathBuf::from(std::env::var_os("LAYERSTORE_TEST_ROOT").unwrap());
     let target = std::env::var_os("LAYERSTORE_TEST_TARGET").map(PathBuf::from).unwrap_or_default();
     let todo = std::env::var("LAYERSTORE_TEST_TODO").unwrap();
-    if todo == "mount elsewhere" {
+    if todo == "mount elsewhere" || todo == "copy" {
         layerstore_sys::mount::legacy::unshare_mounts().unwrap();
     }
     let driver = Plain::open(&root);
@@ -94,6 +102,7 @@ fn another_process() {
             driver.mount(&layer, &writable(), &target).unwrap();
             wait("mounted");
         }
+        "copy" => wait("copied"),
         "unmount" => {
             driver.unmount(&layer, &target).unwrap();
             wait("unmounted");
@@ -136,15 +145,6 @@ fn a_mount_at_a_path_is_there_until_it_is_unmounted(
         driver.unmount(&layer, &target).unwrap();
         nothing_is_left(&driver);
     });
-}
-
-#[track_caller]
-fn nothing_is_left(driver: &Plain) {
-    for name in ["uses", "locks"] {
-        let left: Vec<_> = driver.root.join("run").join(name).read_dir().unwrap().flatten().collect();
-        assert!(left.is_empty(), "{name}: {left:?}");
-    }
-    assert_eq!(driver.root.join("run").read_dir().unwrap().count(), 2);
 }
 
 #[rstest]
@@ -434,16 +434,45 @@ fn a_mount_in_another_namespace_counts_as_long_as_that_lives(
             assert!(error.to_string().contains("another mount namespace"), "{error}");
         }
         other.kill();
-        // The namespace goes with its last process, a moment later.
-        for _ in 0..500 {
-            if !driver.leases.in_use(&layer).unwrap().any() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        await_free(&driver, &layer);
         drop(driver.mount_detached(&layer, &writable()).unwrap());
         nothing_is_left(&driver);
     });
+}
+
+#[rstest]
+fn a_copy_in_another_namespace_keeps_a_layer_in_use(
+    #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let target = driver.target("mnt");
+        let layer = id("layer");
+        driver.mount(&layer, &writable(), &target).unwrap();
+        let other = Process::start(top.path(), "copy", None);
+        driver.unmount(&layer, &target).unwrap();
+        driver.unmount(&layer, &target).unwrap();
+        assert_eq!(driver.released(), 0);
+        let error = driver.mount_detached(&layer, &writable()).unwrap_err();
+        assert_eq!(error.kind(), Kind::InUse);
+        assert!(error.to_string().contains("another mount namespace"), "{error}");
+        other.kill();
+        await_free(&driver, &layer);
+        drop(driver.mount_detached(&layer, &writable()).unwrap());
+        nothing_is_left(&driver);
+    });
+}
+
+/// A namespace goes with its last process, a moment later.
+fn await_free(driver: &Plain, layer: &layerstore_driver::LayerId) {
+    for _ in 0..500 {
+        if !driver.leases.in_use(layer).unwrap().any() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{layer} stays in use");
 }
 
 #[rstest]
@@ -487,125 +516,4 @@ fn threads_that_mount_and_unmount_one_layer_never_write_together() {
         assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
         nothing_is_left(&driver);
     });
-}
-
-#[test]
-fn a_mount_waits_for_who_works_on_the_layer() {
-    Kernel::This.run(|| {
-        let top = scratch();
-        let driver = Plain::open(top.path());
-        let layer = id("layer");
-        let locked = driver.leases.lock(&layer).unwrap();
-        let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                drop(driver.mount_detached(&layer, &read_only()).unwrap());
-                done.store(true, std::sync::atomic::Ordering::SeqCst);
-            });
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            assert!(!done.load(std::sync::atomic::Ordering::SeqCst));
-            drop(locked);
-        });
-        // Who only reads the layer is not in the way of a reader.
-        let shared = driver.leases.lock_shared(&layer).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| drop(driver.mount_detached(&layer, &read_only()).unwrap())).join().unwrap();
-            scope.spawn(|| assert!(driver.leases.try_lock(&layer).unwrap().is_none())).join().unwrap();
-        });
-        drop(shared);
-        nothing_is_left(&driver);
-    });
-}
-
-#[test]
-fn a_thread_may_lock_again_what_it_has_but_not_more() {
-    let top = scratch();
-    let driver = Plain::open(top.path());
-    let layer = id("layer");
-    let once = driver.leases.lock(&layer).unwrap();
-    let twice = driver.leases.lock(&layer).unwrap();
-    drop(once);
-    std::thread::scope(|scope| {
-        scope.spawn(|| assert!(driver.leases.try_lock(&layer).unwrap().is_none())).join().unwrap();
-    });
-    // Locks of other layers are free all the time.
-    drop(driver.leases.lock(&id("other")).unwrap());
-    drop(twice);
-    let shared = driver.leases.lock_shared(&layer).unwrap();
-    assert_eq!(driver.leases.lock(&layer).unwrap_err().kind(), Kind::InUse);
-    drop(shared);
-    drop(driver.leases.lock(&layer).unwrap());
-    nothing_is_left(&driver);
-}
-
-#[test]
-fn locks_exclude_each_other_while_their_files_come_and_go() {
-    let top = scratch();
-    let driver = Plain::open(top.path());
-    // Two books, as in two processes.
-    let other = Plain::open(top.path());
-    let (inside, turns) = (std::sync::atomic::AtomicI32::new(0), std::sync::atomic::AtomicI32::new(0));
-    std::thread::scope(|scope| {
-        for leases in [&driver.leases, &other.leases, &driver.leases, &other.leases] {
-            scope.spawn(|| {
-                for turn in 0..300 {
-                    if turn % 3 == 0 {
-                        let _shared = leases.lock_shared(&id("layer")).unwrap();
-                        assert_eq!(inside.load(std::sync::atomic::Ordering::SeqCst), 0);
-                        continue;
-                    }
-                    let _alone = leases.lock(&id("layer")).unwrap();
-                    assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
-                    turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-                }
-            });
-        }
-    });
-    assert_eq!(turns.into_inner(), 800);
-    nothing_is_left(&driver);
-}
-
-/// Changes the text of the only use of the layer.
-fn edit(driver: &Plain, change: impl Fn(&str) -> String) {
-    let uses = driver.root.join("run/uses/layer");
-    let file = uses.read_dir().unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, change(&text)).unwrap();
-}
-
-#[test]
-fn a_reboot_ends_every_use() {
-    let top = scratch();
-    let driver = Plain::open(top.path());
-    driver.mount_strings(&id("layer"), &writable()).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    assert!(driver.leases.in_use(&id("layer")).unwrap().writable);
-    edit(&driver, |text| text.replace(boot.trim(), "another"));
-    assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
-    nothing_is_left(&driver);
-}
-
-#[rstest]
-#[case::nonsense(|_: &str| "nonsense".to_owned())]
-#[case::version(|text: &str| text.replace("\"version\":1", "\"version\":99"))]
-fn a_use_that_cannot_be_read_is_not_guessed_at(#[case] change: fn(&str) -> String) {
-    let top = scratch();
-    let driver = Plain::open(top.path());
-    driver.mount_strings(&id("layer"), &writable()).unwrap();
-    edit(&driver, change);
-    let error = driver.mount_detached(&id("layer"), &writable()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
-    assert!(error.hint().is_some());
-}
-
-#[test]
-fn what_a_dead_writer_left_unfinished_is_cleared() {
-    let top = scratch();
-    let driver = Plain::open(top.path());
-    let uses = top.path().join("run/uses/layer");
-    std::fs::create_dir_all(&uses).unwrap();
-    std::fs::write(uses.join(".0123"), "{\"vers").unwrap();
-    assert!(!driver.leases.in_use(&id("layer")).unwrap().any());
-    nothing_is_left(&driver);
 }

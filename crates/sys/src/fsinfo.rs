@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use crate::error::{Result, call};
+use crate::stat::DeviceId;
 
 /// What `statfs` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,26 @@ impl FsInfo {
     }
 }
 
+/// Whether a file system with this device number is mounted anywhere, in whatever namespace, or held open
+/// (`ustat`). False also where the kernel has no such call (it is missing on newer architectures).
+#[allow(unsafe_code, reason = "ustat, which no crate wraps")]
+pub fn is_device_mounted(device: DeviceId) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let DeviceId { major, minor } = device;
+        let number = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+        // `struct ustat` has 32 bytes.
+        let mut answer = [0_u64; 8];
+        // SAFETY: the kernel writes one structure of 32 bytes into the buffer of 64.
+        unsafe { libc::syscall(libc::SYS_ustat, number, answer.as_mut_ptr()) == 0 }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +101,8 @@ mod tests {
         let info = FsInfo::of(&shm).unwrap();
         assert_eq!(info.name(), "tmpfs");
         assert!(info.available <= info.total);
+        assert!(is_device_mounted(shm.stat_self().unwrap().device));
+        assert!(!is_device_mounted(DeviceId { major: 0, minor: 0xf_fff0 }));
         assert_eq!(FsInfo { magic: 0x1234, ..info }.name(), "0x1234");
     }
 }

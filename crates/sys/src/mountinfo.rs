@@ -125,6 +125,35 @@ pub fn find(
 /// # Errors
 /// Those of reading `/proc`.
 pub fn in_namespace(namespace: &MountNamespace) -> Result<Option<Vec<MountEntry>>> {
+    each_thread(|thread, inode| {
+        if inode != namespace.inode {
+            return None;
+        }
+        Some(parse(&crate::fs::read(thread.join("mountinfo"), LIMIT).ok()?))
+    })
+}
+
+/// A mount of the file system with this device, in any namespace that a thread lives in, with that namespace and
+/// the number of such a thread.
+///
+/// # Errors
+/// Those of reading `/proc`.
+pub fn of_device(device: DeviceId) -> Result<Option<(u32, MountNamespace, MountEntry)>> {
+    let mut seen = std::collections::HashSet::new();
+    each_thread(|thread, inode| {
+        if !seen.insert(inode) {
+            return None;
+        }
+        let entries = parse(&crate::fs::read(thread.join("mountinfo"), LIMIT).ok()?);
+        let entry = entries.into_iter().find(|entry| entry.device == device)?;
+        let number = thread.file_name()?.to_str()?.parse().ok()?;
+        Some((number, MountNamespace { inode, id: None }, entry))
+    })
+}
+
+/// Asks about every thread of the system, given its directory in `/proc` and the inode of its mount namespace,
+/// until there is an answer.
+fn each_thread<T>(mut ask: impl FnMut(&Path, u64) -> Option<T>) -> Result<Option<T>> {
     let proc = crate::Dir::open("/proc")?;
     for entry in proc.entries()? {
         if !entry.name.iter().all(u8::is_ascii_digit) {
@@ -136,11 +165,8 @@ pub fn in_namespace(namespace: &MountNamespace) -> Result<Option<Vec<MountEntry>
         for thread in found {
             let thread = threads.join(OsStr::from_bytes(&thread.name));
             let Ok(Some(stat)) = crate::fs::stat(thread.join("ns/mnt")) else { continue };
-            if stat.inode != namespace.inode {
-                continue;
-            }
-            if let Ok(bytes) = crate::fs::read(thread.join("mountinfo"), LIMIT) {
-                return Ok(Some(parse(&bytes)));
+            if let Some(answer) = ask(&thread, stat.inode) {
+                return Ok(Some(answer));
             }
         }
     }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use layerstore_sys::DeviceId;
+use layerstore_sys::fsinfo::is_device_mounted;
 use layerstore_sys::mountinfo::{self, MountId};
 use layerstore_sys::process::MountNamespace;
+use layerstore_sys::{self as sys, DeviceId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ pub(crate) struct Attached {
     mount: Known,
     major: u32,
     minor: u32,
+    /// Whether it is a copy that came into being with its namespace, which nobody unmounts by name.
+    copied: bool,
 }
 
 /// What is known of the mount.
@@ -123,7 +126,30 @@ impl Attached {
             mount,
             major: device.major,
             minor: device.minor,
+            copied: false,
         }
+    }
+
+    /// What is left of this mount after it was unmounted: a mount namespace that was made meanwhile has a copy of
+    /// it, through which the same upper directory is written. With a process that lives there. Only for file systems that are the mount's own.
+    pub(crate) fn copy_elsewhere(&self) -> sys::Result<Option<(u32, Self)>> {
+        let device = self.device();
+        if !is_device_mounted(device) {
+            return Ok(None);
+        }
+        let Some((process, namespace, entry)) = mountinfo::of_device(device)? else { return Ok(None) };
+        let known = Known::Is { unique: None, reusable: entry.id };
+        let copy = Self { copied: true, ..Self::with(&entry.mount_point, namespace, known, device) };
+        Ok(Some((process, copy)))
+    }
+
+    /// Whether it is such a copy.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.copied
+    }
+
+    fn device(&self) -> DeviceId {
+        DeviceId { major: self.major, minor: self.minor }
     }
 
     /// Where it was mounted.
@@ -152,8 +178,8 @@ impl Attached {
         let namespace = self.namespace();
         let found = match self.mount {
             Known::Is { unique, reusable } => {
-                let device = DeviceId { major: self.major, minor: self.minor };
-                mountinfo::find(MountId { unique, reusable }, device, &target, &namespace).map_err(failed)?
+                let id = MountId { unique, reusable };
+                mountinfo::find(id, self.device(), &target, &namespace).map_err(failed)?
             }
             Known::Covers { reusable } => {
                 let here = MountNamespace::current().map_err(failed)?.same(&namespace);
@@ -210,7 +236,11 @@ impl fmt::Display for Use {
             Place::Detached => write!(f, "mounted {access} by process {}", self.pid),
             Place::Attached { target, here } => {
                 write!(f, "mounted {access} at \"{}\"", target.as_os_str().as_bytes().escape_ascii())?;
-                if *here { Ok(()) } else { f.write_str(" in another mount namespace") }
+                if *here {
+                    Ok(())
+                } else {
+                    write!(f, " in another mount namespace, that of process {}", self.pid)
+                }
             }
             Place::Strings => write!(f, "handed out {access} as mount strings"),
         }

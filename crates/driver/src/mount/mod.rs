@@ -23,10 +23,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use layerstore_sys::Dir;
+use layerstore_sys::fsinfo::FsInfo;
 use layerstore_sys::process::MountNamespace;
 
 use self::attach::Target;
-use self::error::{MOUNT, UNMOUNT, failed};
+use self::error::{MOUNT, UNMOUNT, failed, patiently};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
@@ -126,7 +127,8 @@ pub trait DriverExt {
     fn mount(&self, id: &LayerId, options: &PlanOptions, target: &Path) -> Result<Mounted>;
 
     /// Undoes [`mount`](Self::mount) at this target, in this mount namespace, and releases the layer when it was
-    /// the last. Idempotent.
+    /// the last. Idempotent. While a mount namespace that was made meanwhile has a copy of a writable overlay, the
+    /// layer stays in use.
     ///
     /// # Errors
     /// `InUse` when somebody still works in it, another mount covers it, or it is in another mount namespace.
@@ -188,8 +190,9 @@ impl<D: Driver + ?Sized> DriverExt for D {
         let _locked = lock(self, id, Access::ReadOnly)?;
         let unmount = || {
             let live = self.leases().live(id)?;
-            if let Some((live, path)) = find(&live, target)? {
-                attach::detach(&path)?;
+            if let Some((live, found)) = find(&live, target)? {
+                attach::detach(&found.path)?;
+                keep_for_copies(self, id, live, &found)?;
                 self.leases().end(id, live)?;
             }
             release_if_unused(self, id)
@@ -278,12 +281,48 @@ impl Live {
     }
 }
 
+/// Where a mount was found.
+struct Found {
+    /// Where the kernel has it.
+    path: PathBuf,
+    /// Whether its file system is its own (an overlay), not one that others mount too (a bind).
+    own_file_system: bool,
+}
+
+/// Keeps a layer in use whose writable overlay is unmounted here but lives on in another mount namespace.
+fn keep_for_copies<D: Driver + ?Sized>(driver: &D, id: &LayerId, live: &Live, found: &Found) -> Result<()> {
+    let Held::Attached(attached) = &live.record.held else { return Ok(()) };
+    if !found.own_file_system || live.record.options.access == Access::ReadOnly {
+        return Ok(());
+    }
+    // A copy that goes by itself (of a program that is just being started) is waited for.
+    let look = || match attached.copy_elsewhere() {
+        Ok(None) => Ok(()),
+        Ok(Some(copy)) => Err(Ok(copy)),
+        Err(error) => Err(Err(error)),
+    };
+    match patiently(look, Result::is_ok) {
+        Ok(()) => Ok(()),
+        Err(Err(error)) => Err(failed(error)),
+        Err(Ok((process, copy))) => {
+            let mut record = driver.leases().record(&live.record.options, Held::Attached(copy));
+            record.pid = process;
+            driver.leases().take(id, &record)?.leave();
+            Ok(())
+        }
+    }
+}
+
 /// The use that is mounted at a target in this namespace, and where the kernel has it; none when there is none.
-fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, PathBuf)>> {
+fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, Found)>> {
     let here = MountNamespace::current().map_err(failed)?;
     // The descriptor of the target must be closed before unmounting, or it would keep the mount busy.
+    let mut own_file_system = false;
     let (path, on_top) = match Target::open(target) {
-        Ok(target) => (target.path, Some(target.mount)),
+        Ok(target) => {
+            own_file_system = FsInfo::of(&target.fd).is_ok_and(|info| info.name() == "overlay");
+            (target.path, Some(target.mount))
+        }
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidInput) => {
             (target.to_owned(), None)
         }
@@ -295,9 +334,9 @@ fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, PathBuf
         let place = live.place.clone().unwrap_or_else(|| attached.target());
         let same_namespace = attached.namespace().same(&here);
         if same_namespace && on_top.is_some_and(|mount| attached.is(mount)) {
-            return Ok(Some((live, place)));
+            return Ok(Some((live, Found { path: place, own_file_system })));
         }
-        if place == path {
+        if place == path && !attached.is_copy() {
             elsewhere = Some(if same_namespace {
                 "another mount covers it"
             } else {

@@ -1,6 +1,16 @@
 //! What the tests of mounting share: trees on a scratch directory, a driver that only mounts, older kernels.
 
-#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unimplemented,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -249,4 +259,14 @@ impl Driver for Plain {
     fn recover(&self, _: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         cannot()
     }
+}
+
+/// Every use and every lock has gone from the book.
+#[track_caller]
+pub fn nothing_is_left(driver: &Plain) {
+    for name in ["uses", "locks"] {
+        let left: Vec<_> = driver.root.join("run").join(name).read_dir().unwrap().flatten().collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    assert_eq!(driver.root.join("run").read_dir().unwrap().count(), 2);
 }
