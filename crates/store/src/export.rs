@@ -17,6 +17,7 @@ use crate::db::images;
 use crate::db::layers::{Kept, LayerRow};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
+use crate::lookup;
 use crate::model::{LayerProgress, LayerStage, PushOptions};
 use crate::session::Session;
 use crate::store::Store;
@@ -184,6 +185,17 @@ impl Store {
         }
     }
 
+    /// Writes the tar that a layer of an image came in, byte for byte, and compares its digest at the end.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::Kind::Corrupt) when the layer no longer gives its diff ID: what was written is not it.
+    pub fn layer_tar(&self, layer: &str, out: &mut dyn Write, context: &Context) -> Result<()> {
+        const OPERATION: &str = "layer tar";
+        let row =
+            self.database().read(OPERATION, |connection| lookup::layer(connection, OPERATION, layer))?;
+        self.write_verified(OPERATION, &row, out, context)
+    }
+
     /// Writes a layer's tar to nowhere and compares the digest.
     pub(crate) fn verify_layer(
         &self,
@@ -191,7 +203,17 @@ impl Store {
         layer: &LayerRow,
         context: &Context,
     ) -> Result<()> {
-        let mut out = Hashing::new(std::io::sink());
+        self.write_verified(operation, layer, &mut std::io::sink(), context)
+    }
+
+    fn write_verified(
+        &self,
+        operation: &'static str,
+        layer: &LayerRow,
+        out: &mut dyn Write,
+        context: &Context,
+    ) -> Result<()> {
+        let mut out = Hashing::new(out);
         self.write_layer(operation, layer, &mut out, context)?;
         let (_, found, _) = out.finish();
         if Some(found) == layer.layer.diff_id {

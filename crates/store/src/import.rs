@@ -41,7 +41,10 @@ impl Store {
     /// [`Cancelled`](crate::Kind::Cancelled) … After an error nothing of the image stays.
     pub fn pull(&self, source: &str, options: &PullOptions, context: &Context) -> Result<Pulled> {
         let reference = source.parse::<Reference>().explain(OPERATION, source)?;
-        let image = layerstore_image::open(&reference, &OpenOptions::default()).explain(OPERATION, source)?;
+        // What has to be unpacked to be read goes to the store's own file system: `/tmp` may be small.
+        let temporary = self.config().graphroot.value.join("staging");
+        let open = OpenOptions { temporary, ..OpenOptions::default() };
+        let image = layerstore_image::open(&reference, &open).explain(OPERATION, source)?;
         self.pull_from(&*image, options, context)
     }
 

@@ -4,7 +4,8 @@
 //! stands against it. A mounted container counts as running, any other as stopped. Source: moby,
 //! `daemon/images/image_delete.go` (the rules; see `TestRmi*` of its integration tests).
 //!
-//! Everything is decided and done in one transaction; what lies on disk goes after it.
+//! Everything is decided and done in one transaction; what lies on disk goes after it. So, unlike docker, a
+//! removal that is refused has not taken a name away before.
 
 use layerstore_changeset::Digest;
 use layerstore_driver::{Driver, LayerId};
