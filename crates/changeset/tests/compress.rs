@@ -1,4 +1,5 @@
 //! Compressed streams: what is read, what is refused, and that nothing is left running.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
@@ -68,6 +69,7 @@ fn what_is_compressed_comes_back(
 #[case::zstd_skippable_last(&[compress(Compression::Zstd, b"one"), skippable(&[7; 20_000]), compress(Compression::Zstd, b"two"), skippable(b"")], Ok("onetwo"))]
 #[case::zstd_trailing_text(&[compress(Compression::Zstd, b"one"), b"trailing".to_vec()], Err(Code::TrailingData))]
 #[case::zstd_trailing_byte(&[compress(Compression::Zstd, b"one"), b"x".to_vec()], Err(Code::TrailingData))]
+#[case::zstd_cut_magic(&[compress(Compression::Zstd, b"one"), vec![0x28, 0xb5]], Err(Code::TrailingData))]
 #[case::zstd_trailing_zeros(&[compress(Compression::Zstd, b"one"), vec![0; 512]], Err(Code::TrailingData))]
 #[case::zstd_cut_skippable(&[compress(Compression::Zstd, b"one"), skippable(b"abcdef")[..10].to_vec()], Err(Code::Truncated))]
 fn members_and_frames_follow_each_other(

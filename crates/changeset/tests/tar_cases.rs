@@ -1,4 +1,5 @@
 //! Hostile archives by name: what each is refused with, or what is read from it.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The record of an archive: what it looks like, that it gives the archive back, and that it notices changes.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 

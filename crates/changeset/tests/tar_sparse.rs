@@ -1,4 +1,5 @@
 //! Sparse files of every form, good and bad.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
 
