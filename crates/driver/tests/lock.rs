@@ -37,6 +37,26 @@ fn a_mount_waits_for_who_works_on_the_layer() {
 }
 
 #[test]
+fn readers_that_want_one_target_at_once_share_one_mount() {
+    Kernel::This.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let (layer, target) = (id("layer"), driver.target("mnt"));
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| driver.mount(&layer, &read_only(), &target).unwrap());
+                }
+            });
+            assert_eq!(driver.leases.in_use(&layer).unwrap().read_only, 1);
+            driver.unmount(&layer, &target).unwrap();
+            assert!(!target.join("from-base").exists());
+        }
+        nothing_is_left(&driver);
+    });
+}
+
+#[test]
 fn a_thread_may_lock_again_what_it_has_but_not_more() {
     let top = scratch();
     let driver = Plain::open(top.path());
@@ -76,6 +96,7 @@ fn locks_exclude_each_other_while_their_files_come_and_go() {
                     let _alone = leases.lock(&id("layer")).unwrap();
                     assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                     turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_micros(20));
                     inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                 }
             });
