@@ -9,6 +9,8 @@ use layerstore_driver::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::new();
+    #[cfg(feature = "overlay2")]
+    let registry = registry.with(layerstore_overlay2::Overlay2);
     #[cfg(feature = "vfs")]
     let registry = registry.with(layerstore_vfs::Vfs);
     registry

@@ -126,15 +126,18 @@ impl Layout {
         })
     }
 
-    /// Whether a root of this format was made at `path` before.
+    /// What was settled when a root of this driver was made at `path`; none when there is none.
     ///
     /// # Errors
     /// `Corrupt`, `System`.
-    pub fn is_initialised(path: &Path, format: Format) -> Result<bool> {
+    pub fn settings_of(path: &Path, format: Format) -> Result<Option<BTreeMap<String, String>>> {
         let operation = Operation::new(format.driver, "open root");
         match Dir::open(path) {
-            Ok(root) => Ok(read_root(&root, operation)?.is_some_and(|record| record.driver == format.driver)),
-            Err(error) if matches!(error.errno(), sys::Errno::NOENT | sys::Errno::NOTDIR) => Ok(false),
+            Ok(root) => {
+                let record = read_root(&root, operation)?.filter(|record| record.driver == format.driver);
+                Ok(record.map(|record| record.settings))
+            }
+            Err(error) if matches!(error.errno(), sys::Errno::NOENT | sys::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(operation.system(error)),
         }
     }

@@ -1,0 +1,277 @@
+//! The driver: the contract's part is the kit's; this opens chains and hands them to `layerstore_changeset`.
+
+use std::sync::OnceLock;
+
+use layerstore_changeset::tree::{self, Applied, ApplyOptions, PathChange, Usage, View};
+use layerstore_changeset::{ChangeSink, ChangeSource, Context};
+use layerstore_driver::layout::{Layer, Layers, Operation, Scratch};
+use layerstore_driver::{
+    Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, Leases, MountPlan, OpenOptions,
+    PlanOptions, Recovered, Result,
+};
+use layerstore_sys as sys;
+use layerstore_sys::fsinfo::FsInfo;
+
+use crate::config::Config;
+use crate::layout::{self, DIFF, FORMAT, MAX_CHAIN, Opener, WORK};
+use crate::probe::Found;
+use crate::repair::Repair;
+use crate::{NAME, plan, probe};
+
+/// An open root.
+#[derive(Debug)]
+pub(crate) struct OverlayDriver {
+    layers: Layers,
+    config: Config,
+    found: Found,
+    /// Found out when it is first asked.
+    abilities: OnceLock<Abilities>,
+}
+
+/// What depends on the file system and on privileges.
+#[derive(Debug, Clone, Copy)]
+struct Abilities {
+    id_mapped: bool,
+    devices: bool,
+    privileged_xattrs: bool,
+}
+
+impl OverlayDriver {
+    /// Opens a root.
+    pub(crate) fn open(open: &OpenOptions) -> Result<Self> {
+        let operation = Operation::new(NAME, "open driver");
+        let found = probe::examine(open, operation)?.map_err(|missing| missing.error(operation))?;
+        let layers = Layers::open(open, FORMAT, &layout::settings(found.namespace))?;
+        layout::links(layers.layout()).map_err(|error| operation.system(error))?;
+        Ok(Self { layers, config: Config::read(&open.options), found, abilities: OnceLock::new() })
+    }
+
+    fn abilities(&self) -> Abilities {
+        *self.abilities.get_or_init(|| match Scratch::new(self.layers.layout().path()) {
+            Ok(scratch) => Abilities {
+                id_mapped: probe::can_map_ids(&scratch, self.found),
+                devices: scratch.can_make_devices(),
+                privileged_xattrs: scratch.can_set_privileged_xattrs(),
+            },
+            Err(error) => {
+                tracing::warn!(driver = NAME, %error, "could not try what the file system can; claiming nothing");
+                Abilities { id_mapped: false, devices: false, privileged_xattrs: false }
+            }
+        })
+    }
+
+    fn opener(&self) -> Opener<'_> {
+        Opener::new(self.layers.layout(), self.found.namespace)
+    }
+
+    /// Compares two views. What they have in common is opened once.
+    fn compare<T>(
+        &self,
+        id: &LayerId,
+        base: Base<'_>,
+        operation: Operation<'_>,
+        compare: impl FnOnce(&View, &View) -> layerstore_changeset::Result<T>,
+    ) -> Result<T> {
+        let operation = operation.on(id);
+        self.layers.read(id, base, operation, |layer, base| {
+            let mut opener = self.opener();
+            let (now, base) = (opener.view(Some(layer), operation)?, opener.view(base, operation)?);
+            compare(&base, &now).map_err(|error| operation.changeset(error))
+        })
+    }
+
+    fn measure(&self, layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
+        let own = self.opener().own(layer, operation)?;
+        tree::measure(&own, context).map_err(|error| operation.changeset(error))
+    }
+
+    /// The ancestors of a layer to come, its parent first.
+    fn ancestors(parent: Option<&Layer>, operation: Operation<'_>) -> Result<Vec<String>> {
+        let Some(parent) = parent else { return Ok(Vec::new()) };
+        let mut lower = layout::lower(parent, operation)?;
+        lower.insert(0, parent.record.token.clone());
+        if lower.len() >= MAX_CHAIN {
+            let message = format!(
+                "the chain would have {} layers, and the kernel merges {MAX_CHAIN} directories at most",
+                lower.len() + 1
+            );
+            return Err(operation
+                .error(Kind::LimitExceeded, message)
+                .with_hint("make one layer of several: export the view and import it"));
+        }
+        Ok(lower)
+    }
+}
+
+impl Driver for OverlayDriver {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let Abilities { id_mapped, devices, privileged_xattrs } = self.abilities();
+        Capabilities {
+            last_resort: false,
+            links_survive_copy_up: false,
+            rename_lower_directory: self.found.features().redirect_dir,
+            diff_follows_changes: true,
+            rebase: false,
+            size_limit: false,
+            id_mapped,
+            volatile: self.found.volatile,
+            mount_strings: true,
+            devices,
+            privileged_xattrs,
+            max_chain: u32::try_from(MAX_CHAIN).ok(),
+        }
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>> {
+        let operation = self.layers.operation("status");
+        let info = FsInfo::of(self.layers.layout().root()).map_err(|error| operation.system(error))?;
+        let features = self.found.features();
+        let line = |label: &str, value: bool| (label.to_owned(), value.to_string());
+        Ok(vec![
+            ("Backing Filesystem".to_owned(), info.name()),
+            // The probe refuses a file system without it.
+            line("Supports d_type", true),
+            // Differences are read from the layers, whatever the kernel's marks in them.
+            line("Native Overlay Diff", true),
+            line("userxattr", features.userxattr),
+            line("redirect_dir", features.redirect_dir),
+        ])
+    }
+
+    fn leases(&self) -> &Leases {
+        self.layers.leases()
+    }
+
+    fn create(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        options: &CreateOptions,
+        context: &Context,
+    ) -> Result<()> {
+        let operation = self.layers.operation("create layer").on(id);
+        context.check().map_err(|error| operation.changeset(error))?;
+        if options.size_limit.is_some() {
+            let message = "the driver cannot limit a layer's size: it keeps layers in plain directories";
+            return Err(operation.error(Kind::Unsupported, message));
+        }
+        self.layers.create(id, parent, operation, |staged| {
+            let lower = Self::ancestors(staged.parent(), operation)?;
+            layout::fill(staged, self.layers.layout(), &lower).map_err(|error| {
+                // The short name is outside of the layer's directory. If this fails too, recovery finds it.
+                let _ = layout::drop_link(self.layers.layout(), staged.dir());
+                operation.system(error)
+            })
+        })
+    }
+
+    fn apply(&self, id: &LayerId, changes: &mut dyn ChangeSource, context: &Context) -> Result<Applied> {
+        let operation = self.layers.operation("apply changeset").on(id);
+        let options = ApplyOptions { threads: self.config.threads, ..ApplyOptions::default() };
+        self.layers.write(id, operation, |layer| {
+            let mut opener = self.opener();
+            let (target, below) = (opener.own(layer, operation)?, opener.below(layer, operation)?);
+            tree::apply(&target, &below, changes, &options, context)
+                .map_err(|error| operation.changeset(error))
+        })
+    }
+
+    fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
+        let operation = self.layers.operation("diff layer");
+        self.compare(id, base, operation, |base, now| tree::diff(base, now, sink, context))
+    }
+
+    fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
+        let operation = self.layers.operation("list changes");
+        let mut found = Vec::new();
+        self.compare(id, base, operation, |base, now| {
+            let mut push = |change| {
+                found.push(change);
+                Ok(())
+            };
+            tree::changes(base, now, &mut push, context)
+        })?;
+        Ok(found)
+    }
+
+    fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
+        let operation = self.layers.operation("seal layer").on(id);
+        let mut sealed = None;
+        let usage = self.layers.seal(id, parent, operation, |layer| {
+            sealed = Some(layer.dir.clone());
+            self.measure(layer, operation, context)
+        })?;
+        // A sealed layer is never an upper directory again.
+        if let Some(dir) = sealed
+            && let Err(error) = sys::remove::tree(&dir, WORK.as_bytes())
+        {
+            tracing::debug!(layer = %id, %error, "could not remove the work directory of a sealed layer");
+        }
+        Ok(usage)
+    }
+
+    fn plan(&self, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
+        let operation = self.layers.operation("plan mount").on(id);
+        let layer = self.layers.layout().load(id, operation)?;
+        if options.id_mapping.is_some() && !self.abilities().id_mapped {
+            let message = "id-mapped layers of an overlay need Linux 5.19, CAP_SYS_ADMIN in the first user \
+                           namespace and a file system that has them";
+            return Err(operation.error(Kind::Unsupported, message));
+        }
+        if options.volatile && !self.found.volatile {
+            return Err(operation.error(Kind::Unsupported, "volatile overlay mounts need Linux 5.10"));
+        }
+        plan::plan(self.layers.layout(), &layer, self.found, options, operation)
+    }
+
+    fn release(&self, _: &LayerId) -> Result<()> {
+        // A plan prepares nothing.
+        Ok(())
+    }
+
+    fn remove(&self, id: &LayerId) -> Result<()> {
+        let operation = self.layers.operation("remove layer");
+        self.layers.remove(id, operation, |dir| layout::drop_link(self.layers.layout(), dir))
+    }
+
+    fn exists(&self, id: &LayerId) -> Result<bool> {
+        self.layers.layout().exists(id, self.layers.operation("look up layer"))
+    }
+
+    fn layers(&self) -> Result<Vec<LayerInfo>> {
+        self.layers.list(self.layers.operation("list layers"))
+    }
+
+    fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
+        Ok(self.layers.layout().load(id, self.layers.operation("look up layer"))?.info())
+    }
+
+    fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {
+        let operation = self.layers.operation("measure layer").on(id);
+        self.layers.usage(id, operation, |layer| self.measure(layer, operation, context))
+    }
+
+    fn metadata(&self, id: &LayerId) -> Result<Vec<(String, String)>> {
+        let operation = self.layers.operation("look up layer").on(id);
+        let kit = self.layers.layout();
+        let layer = kit.load(id, operation)?;
+        let directory = kit.layer_path(id);
+        let mut pairs = vec![("UpperDir".to_owned(), directory.join(DIFF).to_string_lossy().into_owned())];
+        let lower = layout::lower(&layer, operation)?;
+        if !lower.is_empty() {
+            let paths: Vec<_> =
+                lower.iter().map(|link| plan::short_path(kit, link).to_string_lossy().into_owned()).collect();
+            pairs.push(("LowerDir".to_owned(), paths.join(":")));
+            pairs.push(("WorkDir".to_owned(), directory.join(WORK).to_string_lossy().into_owned()));
+        }
+        Ok(pairs)
+    }
+
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
+        self.layers.recover(is_live, &Repair { layers: &self.layers }, self.layers.operation("recover"))
+    }
+}

@@ -1,0 +1,70 @@
+//! What to mount to get a layer's view.
+//!
+//! | view | plan |
+//! |---|---|
+//! | of a base layer | bind of its directory: an overlay needs two directories, and it has no whiteouts to hide |
+//! | writable | overlay of the ancestors, the layer as upper directory |
+//! | read-only | overlay of the layer and its ancestors, no upper directory |
+//!
+//! Every feature is set explicitly. `redirect_dir` is on wherever the kernel allows it (never with `userxattr`), so
+//! that a renamed directory is a mark instead of `EXDEV`; sealed layers keep such marks, and every view follows
+//! them. `metacopy` and `index` stay off: both tie a layer to the inodes of those below it.
+
+use std::path::PathBuf;
+
+use layerstore_driver::layout::{Layer, Layout, Operation};
+use layerstore_driver::plan::{Bind, Overlay, OverlayFeatures, Source, Upper};
+use layerstore_driver::{Access, Kind, LayerState, MountPlan, PlanOptions, Result};
+
+use crate::layout::{DIFF, LINKS, WORK, lower};
+use crate::probe::Found;
+
+/// The plan of a layer's view.
+pub(crate) fn plan(
+    layout: &Layout,
+    layer: &Layer,
+    found: Found,
+    options: &PlanOptions,
+    operation: Operation<'_>,
+) -> Result<MountPlan> {
+    let writable = options.access == Access::ReadWrite;
+    if writable && layer.state() == LayerState::Sealed {
+        return Err(operation
+            .error(Kind::InvalidInput, "the layer is sealed, it has no writable view")
+            .with_hint("create a layer over it and mount that"));
+    }
+    let directory = layout.layer_path(&layer.record.id);
+    let Some(_) = &layer.record.parent else {
+        if options.label.is_some() {
+            let message = "the view of a base layer cannot be labelled: it is a bind mount";
+            return Err(operation.error(Kind::Unsupported, message).with_hint("mount a layer over it"));
+        }
+        return Ok(MountPlan::Bind(Bind {
+            source: Source::Path(directory.join(DIFF)),
+            read_only: !writable,
+            id_mapping: options.id_mapping.clone(),
+        }));
+    };
+    let source = |link: &String| Source::Path(short_path(layout, link));
+    let mut lowers: Vec<_> = lower(layer, operation)?.iter().map(source).collect();
+    if !writable {
+        lowers.insert(0, source(&layer.record.token));
+    }
+    let upper = Upper { directory, upper: DIFF.to_owned(), work: WORK.to_owned() };
+    Ok(MountPlan::Overlay(Overlay {
+        lowers,
+        upper: writable.then_some(upper),
+        features: OverlayFeatures {
+            // Only a mount with an upper directory has anything to sync.
+            volatile: options.volatile && writable,
+            ..found.features()
+        },
+        id_mapping: options.id_mapping.clone(),
+        label: options.label.clone(),
+    }))
+}
+
+/// Where a layer's content lies, by its short name.
+pub(crate) fn short_path(layout: &Layout, link: &str) -> PathBuf {
+    layout.path().join(LINKS).join(link)
+}

@@ -1,0 +1,108 @@
+//! What recovery adds for this driver: short names that lead nowhere, and files that a power cut tore.
+
+use layerstore_driver::layout::{Hooks, Layer, Layers, Operation};
+use layerstore_driver::{Recovered, Result};
+use layerstore_sys::{self as sys, Dir};
+
+use crate::layout::{self, LINK, LINKS, LOWER, join};
+
+/// The driver's hooks.
+pub(crate) struct Repair<'a> {
+    pub(crate) layers: &'a Layers,
+}
+
+impl Repair<'_> {
+    fn operation(&self) -> Operation<'static> {
+        self.layers.operation("recover")
+    }
+
+    /// Makes a file again whose text is not what the records say.
+    fn restore(&self, layer: &Layer, name: &str, text: &str) -> sys::Result<bool> {
+        let limit = text.len();
+        let found = layer.dir.open_file(name.as_bytes()).and_then(|mut file| file.read_to_end_limited(limit));
+        if found.is_ok_and(|found| found == text.as_bytes()) {
+            return Ok(false);
+        }
+        let temporary = format!(".{name}.tmp");
+        match layer.dir.unlink(temporary.as_bytes()) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        layout::write(&layer.dir, &temporary, text)?;
+        layer.dir.rename(temporary.as_bytes(), &layer.dir, name.as_bytes())?;
+        Ok(true)
+    }
+
+    /// Whether the file that lists the ancestors can be read and begins with the parent.
+    fn lower_is_good(&self, layer: &Layer, parent: &Layer) -> bool {
+        layout::lower(layer, self.operation()).is_ok_and(|lower| lower.first() == Some(&parent.record.token))
+    }
+}
+
+impl Hooks for Repair<'_> {
+    fn forget(&self, dir: &Dir) -> sys::Result<()> {
+        layout::drop_link(self.layers.layout(), dir)
+    }
+
+    fn repair(&self, layer: &Layer) -> Result<Vec<String>> {
+        let (kit, id) = (self.layers.layout(), &layer.record.id);
+        let operation = self.operation().on(id);
+        let system = |error| operation.system(error);
+        let mut found = Vec::new();
+        let token = &layer.record.token;
+        if self.restore(layer, LINK, token).map_err(system)? {
+            found.push("made the file with its short name again".to_owned());
+        }
+        let links = layout::links(kit).map_err(system)?;
+        let target = layout::link_target(&kit.name_of(id));
+        let right = match links.read_link(token.as_bytes()) {
+            Ok(text) => text == target,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(system(error)),
+        };
+        if !right {
+            sys::remove::tree(&links, token.as_bytes()).map_err(system)?;
+            links.make_symlink(token.as_bytes(), &target).map_err(system)?;
+            found.push("made its short name again".to_owned());
+        }
+        if let Some(parent) = &layer.record.parent
+            && let Ok(parent) = kit.load(parent, operation)
+            && !self.lower_is_good(layer, &parent)
+            && let Ok(chain) = kit.chain(id, operation)
+        {
+            let lower: Vec<_> = chain.into_iter().skip(1).map(|layer| layer.record.token).collect();
+            if self.restore(layer, LOWER, &join(&lower)).map_err(system)? {
+                found.push("made the list of its ancestors again".to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    fn sweep(&self) -> Result<Vec<Recovered>> {
+        let operation = self.operation();
+        let system = |error| operation.system(error);
+        let kit = self.layers.layout();
+        let links = layout::links(kit).map_err(system)?;
+        let mut report = Vec::new();
+        for entry in links.entries().map_err(system)? {
+            // In this order: a creation that ends meanwhile is in one place or the other.
+            let staged =
+                std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true));
+            if staged || sys::fs::exists(links.path().join(as_path(&entry.name))).map_err(system)? {
+                continue;
+            }
+            sys::remove::tree(&links, &entry.name).map_err(system)?;
+            let name = entry.name.escape_ascii();
+            report.push(Recovered {
+                id: None,
+                what: format!("dropped the short name {LINKS}/{name} of no layer"),
+            });
+        }
+        Ok(report)
+    }
+}
+
+fn as_path(name: &[u8]) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(name))
+}
