@@ -153,6 +153,19 @@ fn a_changeset_gives_this_tree(#[case] changes: &[Change], #[case] expected: Tre
 }
 
 #[test]
+fn a_directory_that_follows_its_children_gives_them_nothing() {
+    let directory = || dir(0o2770).owner(0, 9).xattr("system.posix_acl_default", acl(0o770, 5, 7));
+    let names: Vec<Path> = (0..300).map(|n| Path::new(format!("d{n}/f"))).collect();
+    let mut changes = Vec::new();
+    let mut expected = Tree::new();
+    for name in &names {
+        changes.extend([put(name.clone(), file("x")), put(name.parent().unwrap(), directory())]);
+        expected.put(name.parent().unwrap(), directory()).put(name.clone(), file("x"));
+    }
+    both(&Tree::new(), &changes, &expected);
+}
+
+#[test]
 fn every_kind_of_entry_is_put_with_every_attribute() {
     let expected = tree! {
         "" => dir(0o755).mtime(1, 2),

@@ -107,3 +107,17 @@ pub(crate) fn kill_and_wait(pid: libc::pid_t) -> Result<()> {
         },
     )
 }
+
+/// Raises the soft limit of open descriptors to the hard one and returns it: chains of hundreds of layers and
+/// trees a thousand directories deep need more than the usual 1,024. For programs, once, when they start.
+///
+/// # Errors
+/// Those of `setrlimit`.
+pub fn raise_descriptor_limit() -> Result<Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    call("setrlimit", String::new, || {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    })?;
+    Ok(limit.maximum)
+}

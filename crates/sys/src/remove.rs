@@ -21,33 +21,61 @@ pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
         Err(error) if error.is_not_found() => return Ok(()),
         opened => opened?,
     };
-    let device = top.stat_self()?.device;
-    // Each level: the open directory, its name in the level above, and the subdirectories still to do. A level
-    // keeps its descriptor, so depth is bounded by the limit of descriptors; layers stay far below it because
-    // paths have at most 1,024 components.
-    let mut stack = vec![(top, name.to_vec(), None::<Vec<Vec<u8>>>)];
-    while let Some((current, _, pending)) = stack.last_mut() {
-        let subdirectories = match pending {
+    let stat = top.stat_self()?;
+    let device = stat.device;
+    // Each level: the open directory, which inode it is, its name in the level above, and the subdirectories still
+    // to do. Only the lowest levels keep their descriptors; on the way back up the others are opened again as
+    // `..`, and have to be the same inode then, so nobody can lead the walk elsewhere by moving a directory.
+    let mut stack = vec![Level { dir: Some(top), inode: stat.inode, name: name.to_vec(), pending: None }];
+    while let Some(level) = stack.last_mut() {
+        let Some(current) = level.dir.clone() else {
+            return Err(crate::Error::new("openat", dir.show(name), Errno::BADF));
+        };
+        let subdirectories = match &mut level.pending {
             Some(subdirectories) => subdirectories,
-            None => pending.insert(unlink_files(current)?),
+            None => level.pending.insert(unlink_files(&current)?),
         };
         if let Some(next) = subdirectories.pop() {
             let child = current.open_dir(&next)?;
-            if child.stat_self()?.device != device {
+            let stat = child.stat_self()?;
+            if stat.device != device {
                 return Err(crate::Error::new("unlinkat", current.show(&next), Errno::XDEV));
             }
-            stack.push((child, next, None));
+            if let Some(above) = stack.len().checked_sub(MAX_OPEN).and_then(|index| stack.get_mut(index)) {
+                above.dir = None;
+            }
+            stack.push(Level { dir: Some(child), inode: stat.inode, name: next, pending: None });
             continue;
         }
-        if let Some((_, finished, _)) = stack.pop() {
-            let parent = stack.last().map_or(dir, |(parent, _, _)| parent);
-            match parent.remove_dir(&finished) {
+        if let Some(finished) = stack.pop() {
+            if let Some(above) = stack.last_mut()
+                && above.dir.is_none()
+            {
+                let parent = current.open_dir(b"..")?;
+                let stat = parent.stat_self()?;
+                if (stat.device, stat.inode) != (device, above.inode) {
+                    return Err(crate::Error::new("openat", parent.show(b""), Errno::STALE));
+                }
+                above.dir = Some(parent);
+            }
+            let parent = stack.last().and_then(|above| above.dir.as_ref()).unwrap_or(dir);
+            match parent.remove_dir(&finished.name) {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// Most levels that keep their descriptors.
+const MAX_OPEN: usize = 64;
+
+struct Level {
+    dir: Option<Dir>,
+    inode: u64,
+    name: Vec<u8>,
+    pending: Option<Vec<Vec<u8>>>,
 }
 
 /// Unlinks everything in `dir` that is not a directory and returns the names of those that are.

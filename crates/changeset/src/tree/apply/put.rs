@@ -160,11 +160,15 @@ impl Applier<'_> {
 
     /// Gives a directory of the target other attributes; its time is set at the end.
     pub(super) fn replace_dir(&mut self, row: u32, dir: &Dir, metadata: &Metadata) -> Result<()> {
+        let gives = self.dir_gives(metadata);
+        if gives == Gives::Something || metadata.mode & 0o300 != 0o300 {
+            // Files in flight were promised a directory that gives them nothing and lets them in.
+            self.settle()?;
+        }
         let prefix = self.namespace().map(overlay::Namespace::prefix);
         let keep = |name: &[u8]| prefix.is_some_and(|prefix| name.starts_with(prefix.as_bytes()));
         self.attributes.replace_dir(dir, metadata, keep, self.entry)?;
         self.places.times().set_mtime(row, timestamp(metadata.mtime));
-        let gives = self.dir_gives(metadata);
         self.places.set_gives(row, gives);
         Ok(())
     }

@@ -43,7 +43,12 @@ struct Frame {
     base: Option<Rc<MergedDir>>,
     now: Option<Rc<MergedDir>>,
     pending: vec::IntoIter<Candidate>,
+    /// Whether the directories were closed, because the walk is far below.
+    closed: bool,
 }
+
+/// Most levels that keep their directories open, besides the root.
+const MAX_OPEN: usize = 64;
 
 /// The walk. Names that only `base` has are told once, without what is below them.
 pub(crate) struct Walk<'a> {
@@ -92,6 +97,12 @@ impl<'a> Walk<'a> {
                 self.stack.pop();
                 continue;
             };
+            if frame.closed {
+                let merged = |node: Option<Node>| node.and_then(|node| node.merged).map(Rc::new);
+                frame.base = merged(self.base.find(&frame.path)?);
+                frame.now = merged(self.now.find(&frame.path)?);
+                frame.closed = false;
+            }
             let base = look(frame.base.as_deref(), &candidate.name, &candidate.base)?;
             let now = look(frame.now.as_deref(), &candidate.name, &candidate.now)?;
             if base.is_none() && now.is_none() {
@@ -112,7 +123,13 @@ impl<'a> Walk<'a> {
         let candidates = self.candidates(base.as_ref(), now.as_ref())?;
         if !candidates.is_empty() {
             let pending = candidates.into_iter();
-            self.stack.push(Frame { path, base: base.map(Rc::new), now: now.map(Rc::new), pending });
+            if let Some(above) =
+                self.stack.len().checked_sub(MAX_OPEN).and_then(|index| self.stack.get_mut(index))
+            {
+                (above.base, above.now, above.closed) = (None, None, true);
+            }
+            let (base, now) = (base.map(Rc::new), now.map(Rc::new));
+            self.stack.push(Frame { path, base, now, pending, closed: false });
         }
         Ok(())
     }
