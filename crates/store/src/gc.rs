@@ -130,12 +130,10 @@ impl Collector<'_> {
 
     fn unknown_files(&mut self) -> Result<()> {
         let folders = self.store.folders();
-        let kinds: [(&'static str, &Dir, fn(&str) -> Option<&str>); 2] =
-            [("record", &folders.records, files::record_owner), ("blob", &folders.blobs, |name| Some(name))];
-        for (kind, folder, owner) in kinds {
-            let names = names(folder)?;
-            for name in names {
-                let known = match owner(&name) {
+        for (kind, folder) in [("record", &folders.records), ("blob", &folders.blobs)] {
+            for name in names(folder)? {
+                let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
+                let known = match owner {
                     Some(id) => self
                         .store
                         .database()

@@ -1,5 +1,5 @@
 //! Configuration through the public door: where values come from, what is said about wrong ones.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
 use std::path::PathBuf;
 

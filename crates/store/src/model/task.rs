@@ -8,7 +8,9 @@ use layerstore_image::Compression;
 
 /// Told how far each layer is; called from any thread, at most every few hundred kibibytes.
 #[derive(Clone, Default)]
-pub struct Watcher(Option<Arc<dyn Fn(&LayerProgress) + Send + Sync>>);
+pub struct Watcher(Option<Arc<Watch>>);
+
+type Watch = dyn Fn(&LayerProgress) + Send + Sync;
 
 impl Watcher {
     /// A watcher that calls this.

@@ -1,0 +1,122 @@
+//! Opening stores: drivers, versions, damage, two at once.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use layerstore::{Kind, Registry, Store, StoreOptions};
+use rstest::rstest;
+
+fn sql(scratch: &Scratch, statement: &str) {
+    rusqlite::Connection::open(scratch.root().join("layerstore.db"))
+        .unwrap()
+        .execute_batch(statement)
+        .unwrap();
+}
+
+#[test]
+fn a_store_keeps_to_its_driver() {
+    let scratch = Scratch::new();
+    drop(scratch.open("vfs"));
+    let error = open(scratch.config("overlay2")).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput, "{error}");
+    assert!(error.message().contains("made with the driver vfs"), "{error}");
+    let mut config = scratch.config("vfs");
+    config.driver.value = None;
+    let store = open(config).unwrap();
+    assert_eq!(store.driver().name(), "vfs");
+    assert_eq!(store.info().unwrap().driver_reason, "the store holds its layers");
+}
+
+#[rstest]
+#[case("PRAGMA user_version = 9", Kind::Unsupported, "the store has version 9, this program knows version 1")]
+#[case("PRAGMA application_id = 5", Kind::Corrupt, "not a layerstore database (application id 0x5)")]
+#[case(
+    "UPDATE meta SET value = 'warp,drive' WHERE key = 'features'",
+    Kind::Unsupported,
+    "the store uses features that this program does not know: warp, drive"
+)]
+fn what_this_program_does_not_know_is_refused(
+    #[case] statement: &str,
+    #[case] kind: Kind,
+    #[case] message: &str,
+) {
+    let scratch = Scratch::new();
+    drop(scratch.open("vfs"));
+    sql(&scratch, statement);
+    let error = open(scratch.config("vfs")).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (kind, message));
+}
+
+#[test]
+fn a_damaged_database_is_said_to_be_damaged() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    small().pull(&store, &["small"]).unwrap();
+    drop(store);
+    sql(&scratch, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let path = scratch.root().join("layerstore.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..4096].fill(b'x');
+    std::fs::write(&path, bytes).unwrap();
+    let error = open(scratch.config("vfs")).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn two_stores_in_one_process_do_not_disturb_each_other() {
+    let (one, two) = (Scratch::new(), Scratch::new());
+    let (first, second) = (one.open("vfs"), two.open("vfs"));
+    small().pull(&first, &["small"]).unwrap();
+    assert!(second.images().unwrap().is_empty());
+    let other = Memory::new([Tar::new().file("a", "a").bytes()], "other");
+    other.pull(&second, &["other"]).unwrap();
+    assert_eq!((first.images().unwrap().len(), second.images().unwrap().len()), (1, 1));
+    // And twice the same one.
+    let again = one.open("vfs");
+    assert_eq!(again.images().unwrap(), first.images().unwrap());
+    other.pull(&again, &["other"]).unwrap();
+    assert_eq!(first.images().unwrap().len(), 2);
+}
+
+#[test]
+fn wrong_driver_options_name_their_place() {
+    let scratch = Scratch::new();
+    let mut config = scratch.config("vfs");
+    let overrides = layerstore::Overrides {
+        driver_options: vec!["no_such_key=1".to_owned()],
+        ..layerstore::Overrides::default()
+    };
+    let flags = layerstore::Config::load(&overrides, &layerstore::Environment::default()).unwrap();
+    config.selected_options = flags.selected_options;
+    let error = open(config).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("no_such_key"), "{error}");
+    let mut config = scratch.config("vfs");
+    config.options.entry("overlay3".to_owned()).or_default();
+    let store = open(config).unwrap();
+    assert!(store.warnings()[0].contains("overlay3"), "{:?}", store.warnings());
+}
+
+#[test]
+fn a_program_without_the_store_s_driver_says_which_one_it_needs() {
+    let scratch = Scratch::new();
+    drop(scratch.open("vfs"));
+    let mut config = scratch.config("vfs");
+    config.driver.value = None;
+    let error = Store::open(StoreOptions { config, registry: Registry::new() }).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(error.message().contains("vfs"), "{error}");
+}
+
+#[test]
+fn the_root_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    drop(scratch.open("vfs"));
+    for directory in ["root", "run"] {
+        let mode = std::fs::metadata(scratch.path().join(directory)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{directory}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Docker's rules for removing images: who may go, in what words, and what is printed.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use layerstore::{CommitOptions, Container, ContainerOptions, Context, Kind, MountOptions, Store};
+use rstest::rstest;
+
+struct Fixture {
+    scratch: Scratch,
+    store: Store,
+    image: Memory,
+    container: Option<Container>,
+}
+
+impl Fixture {
+    fn hex(&self) -> String {
+        self.image.id().trim_start_matches("sha256:").to_owned()
+    }
+}
+
+/// An image with these names; a container of it, if wanted, and mounted, if wanted.
+fn fixture(names: &[&str], container: Option<bool>) -> Fixture {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let image = small();
+    image.pull(&store, names).unwrap();
+    let container = container.map(|mounted| {
+        let made =
+            store.create_container(&image.id(), &ContainerOptions::default(), &Context::new()).unwrap();
+        if mounted {
+            store.mount(&made.id, &MountOptions::default()).unwrap();
+        }
+        made
+    });
+    Fixture { scratch, store, image, container }
+}
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+// NAMES by which the image is known; whether it has a container, and that is mounted; what is removed; forced.
+// Then what is printed, or what is said. I, C and L stand for ids: image, container, layers from the top.
+#[rstest]
+#[case::by_name(&["a:1"], None, "a:1", false, Ok("Untagged: a:1|Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::by_id(&["a:1"], None, "I", false, Ok("Untagged: a:1|Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::one_of_two_names(&["a:1", "b:1"], None, "a:1", false, Ok("Untagged: a:1"))]
+#[case::two_tags_by_id(&["a:1", "a:2"], None, "I", false,
+    Err("conflict: unable to delete I12 (must be forced) - image is referenced in multiple repositories"))]
+#[case::two_tags_by_id_forced(&["a:1", "b:2"], None, "I", true,
+    Ok("Untagged: a:1|Untagged: b:2|Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::tag_and_digest_by_id(&["a:1", "a@D"], None, "I", false,
+    Ok("Untagged: a:1|Untagged: a@D|Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::the_last_tag_takes_the_digest(&["a:1", "a@D"], None, "a:1", false,
+    Ok("Untagged: a:1|Untagged: a@D|Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::a_digest_of_another_repository_stays(&["a:1", "b@D"], None, "a:1", false, Ok("Untagged: a:1"))]
+#[case::no_name_by_id(&[], None, "I", false, Ok("Deleted: I|Deleted: L1|Deleted: L0"))]
+#[case::stopped_by_name(&["a:1"], Some(false), "a:1", false,
+    Err("conflict: unable to remove repository reference \"a:1\" (must force) - container C12 is using its referenced image I12"))]
+#[case::stopped_by_name_of_two(&["a:1", "b:1"], Some(false), "a:1", false, Ok("Untagged: a:1"))]
+#[case::stopped_by_id(&["a:1"], Some(false), "I", false,
+    Err("conflict: unable to delete I12 (must be forced) - image is being used by stopped container C12"))]
+#[case::stopped_by_id_forced(&["a:1"], Some(false), "I", true, Ok("Untagged: a:1|Deleted: I"))]
+#[case::stopped_by_name_forced(&["a:1"], Some(false), "a:1", true, Ok("Untagged: a:1|Deleted: I"))]
+#[case::running_by_name(&["a:1"], Some(true), "a:1", false,
+    Err("conflict: unable to remove repository reference \"a:1\" (must force) - container C12 is using its referenced image I12"))]
+#[case::running_by_id(&["a:1"], Some(true), "I", false,
+    Err("conflict: unable to delete I12 (cannot be forced) - image is being used by running container C12"))]
+#[case::running_by_id_forced(&["a:1"], Some(true), "I", true,
+    Err("conflict: unable to delete I12 (cannot be forced) - image is being used by running container C12"))]
+#[case::running_by_name_forced(&["a:1"], Some(true), "a:1", true, Ok("Untagged: a:1"))]
+#[case::running_with_two_names_by_id(&["a:1", "b:1"], Some(true), "I", false,
+    Err("conflict: unable to delete I12 (cannot be forced) - image is being used by running container C12"))]
+#[case::missing(&["a:1"], None, "b", false, Err("No such image: b:latest"))]
+#[case::blank(&["a:1"], None, "", false, Err("image name cannot be blank"))]
+fn docker_s_rules(
+    #[case] names: &[&str],
+    #[case] container: Option<bool>,
+    #[case] removed: &str,
+    #[case] force: bool,
+    #[case] expected: Result<&str, &str>,
+) {
+    let names: Vec<_> = names.iter().map(|name| name.replace('D', DIGEST)).collect();
+    let fixture = fixture(&names.iter().map(String::as_str).collect::<Vec<_>>(), container);
+    let (id, hex) = (fixture.image.id(), fixture.hex());
+    let chain: Vec<_> =
+        fixture.store.image(&id).unwrap().layers.iter().map(|l| l.chain_id.unwrap()).collect();
+    let place = |text: &str| {
+        let container = fixture.container.as_ref().map_or("", |container| &container.id[..12]);
+        text.replace("I12", &hex[..12]).replace("C12", container)
+    };
+    let removed = if removed == "I" { &hex[..20] } else { removed };
+    let result = fixture.store.remove_image(removed, force);
+    match expected {
+        Ok(lines) => {
+            let lines: Vec<_> = lines
+                .split('|')
+                .map(|line| {
+                    line.replace("@D", &format!("@{DIGEST}"))
+                        .replace("Deleted: I", &format!("Deleted: {id}"))
+                        .replace("L1", &chain[1].to_string())
+                        .replace("L0", &chain[0].to_string())
+                })
+                .collect();
+            let found: Vec<_> = result.unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(found, lines);
+        }
+        Err(message) => {
+            let before = fixture.store.images().unwrap();
+            assert_eq!(result.unwrap_err().message(), place(message));
+            assert_eq!(fixture.store.images().unwrap(), before, "a refused removal changes nothing");
+            assert_eq!(before[0].names.len(), names.len());
+        }
+    }
+    drop(fixture.scratch);
+}
+
+#[test]
+fn layers_of_a_removed_image_stay_for_its_container_and_go_with_gc() {
+    let fixture = fixture(&["a:1"], Some(false));
+    let (store, container) = (&fixture.store, fixture.container.as_ref().unwrap());
+    store.remove_image("a:1", true).unwrap();
+    assert!(store.gc(false).unwrap().freed.is_empty());
+    assert_eq!(store.driver().layers().unwrap().len(), 3);
+    let place = store.mount(&container.id, &MountOptions::default()).unwrap();
+    assert!(place.join("etc/hosts").exists());
+    store.remove_container(&container.id, true).unwrap();
+    let dry = store.gc(true).unwrap();
+    assert_eq!(store.driver().layers().unwrap().len(), 2, "a dry run frees nothing");
+    let wet = store.gc(false).unwrap();
+    assert_eq!((dry.freed.len(), &dry.freed, dry.bytes), (2, &wet.freed, wet.bytes));
+    assert!(store.driver().layers().unwrap().is_empty());
+    assert!(listing(fixture.scratch.root().join("records")).is_empty());
+}
+
+#[test]
+fn an_image_with_children_stays_and_goes_with_the_last_of_them() {
+    let fixture = fixture(&["a:1"], Some(false));
+    let (store, container) = (&fixture.store, fixture.container.as_ref().unwrap());
+    let options = CommitOptions { name: Some("child".to_owned()), ..CommitOptions::default() };
+    let child = store.commit(&container.id, &options, &Context::new()).unwrap();
+    store.remove_container(&container.id, false).unwrap();
+    for parent in [fixture.hex().as_str(), "a:1"] {
+        let error = store.remove_image(parent, true).unwrap_err();
+        assert_eq!(error.kind(), Kind::InUse);
+        let words = "(cannot be forced) - image has dependent child images";
+        assert!(error.message().ends_with(words), "{error}");
+    }
+    store.untag("a:1").unwrap();
+    let lines: Vec<_> = store.remove_image("child", false).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert_eq!(lines[0], "Untagged: child:latest");
+    assert_eq!(lines[1], format!("Deleted: {child}"));
+    assert_eq!(lines[3], format!("Deleted: {}", fixture.image.id()));
+    assert!(store.images().unwrap().is_empty() && store.layers().unwrap().is_empty());
+    assert!(listing(fixture.scratch.root().join("images")).is_empty());
+}
+
+#[test]
+fn shared_layers_stay_for_the_other_image() {
+    let fixture = fixture(&["a:1"], None);
+    let other = Memory::new([base_tar(), Tar::new().file("x", "x").bytes()], "other");
+    other.pull(&fixture.store, &["b:1"]).unwrap();
+    let lines = fixture.store.remove_image("a:1", false).unwrap();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(fixture.store.layers().unwrap().len(), 2);
+    assert_eq!(exported(&fixture.store, "b:1"), other.tars());
+}
