@@ -1,0 +1,3 @@
+//! The conformance suite, run on this driver.
+
+layerstore_conformance::suite!(layerstore_overlay2::Overlay2);
