@@ -4,8 +4,30 @@
 use crate::case::{Action, Case};
 use crate::saboteur::Saboteur;
 
+mod applying;
+mod copying_up;
+mod diffing;
+mod hiding;
+mod kit;
+mod linking;
+mod normal;
+mod random;
+mod scenarios;
+mod viewing;
+mod walking;
+
 /// The tables of cases.
-pub(super) const CASES: &[&[Case]] = &[];
+pub(super) const CASES: &[&[Case]] = &[
+    applying::CASES,
+    hiding::CASES,
+    walking::CASES,
+    linking::CASES,
+    normal::CASES,
+    diffing::CASES,
+    viewing::CASES,
+    copying_up::CASES,
+    random::CASES,
+];
 
 /// The tables of actions.
 pub(super) const ACTIONS: &[&[Action]] = &[];

@@ -31,6 +31,12 @@ pub fn apply(lower: &Tree, changes: &[Change]) -> Result<Tree, Refused> {
     Ok(state.view())
 }
 
+/// The changes that are not refused, each after those before it.
+pub fn accepted(lower: &Tree, changes: &[Change]) -> Vec<Change> {
+    let mut state = State::new(lower);
+    changes.iter().filter(|change| state.apply(change).is_ok()).cloned().collect()
+}
+
 /// Where a name of a changeset lies in a view: its parents' symlinks followed, the last component not.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 mod apply;
 mod diff;
 
-pub use apply::{Refused, apply, is_reserved, resolve_name};
+pub use apply::{Refused, accepted, apply, is_reserved, resolve_name};
 pub use diff::{Difference, changes, diff};
 
 use std::fmt;
