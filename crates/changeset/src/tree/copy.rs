@@ -40,14 +40,17 @@ struct Level {
     pending: Vec<Vec<u8>>,
 }
 
+/// A name and the row of the directory that holds it.
+type Place = (u32, Vec<u8>);
+
 struct Copier<'a> {
     attributes: &'a Attributes,
     pool: &'a Pool<'a, Job>,
     times: Times,
     /// First name of each inode that has several, by row of its directory.
-    linked: HashMap<(DeviceId, u64), (u32, Vec<u8>)>,
+    linked: HashMap<(DeviceId, u64), Place>,
     /// Links to make: the first name, the other name.
-    links: Vec<((u32, Vec<u8>), (u32, Vec<u8>))>,
+    links: Vec<(Place, Place)>,
     usage: Usage,
 }
 

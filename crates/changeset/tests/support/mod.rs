@@ -1,5 +1,5 @@
 //! What the tests of trees share: changesets of the oracle as sources and sinks, and both encodings side by side.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test uses its part")]
 
 use std::collections::VecDeque;
 use std::path::{Path as FsPath, PathBuf};
