@@ -9,7 +9,7 @@ use crate::db::layers::{LayerOrigin, NewLayer};
 use crate::db::{Durability, containers, images, layers, now};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::lookup;
-use crate::model::{Container, ContainerOptions, LayerKind};
+use crate::model::{Container, ContainerOptions, LayerKind, LayerState};
 use crate::session::Lease;
 use crate::store::Store;
 
@@ -34,7 +34,14 @@ impl Store {
         }
         let (found, top) = self.database().read(OPERATION, |connection| {
             let found = lookup::image(connection, OPERATION, image)?;
-            let top = layers::of_image(connection, &found.id)?.pop();
+            let chain = layers::of_image(connection, &found.id)?;
+            if let Some(row) = chain.iter().find(|row| row.layer.state == LayerState::Damaged) {
+                let message = format!("the image's layer {} is damaged", row.layer.id);
+                return Err(Error::new(Kind::Corrupt, OPERATION, image, message)
+                    .with_layer(&row.layer.id)
+                    .with_hint("remove the images that use the layer, and pull again"));
+            }
+            let top = chain.into_iter().next_back();
             Ok((found, top.map(|row| row.layer.id)))
         })?;
         let layer = LayerId::random().explain(OPERATION, image)?;
@@ -113,8 +120,7 @@ impl Store {
     }
 
     fn with_mounts(&self, operation: &'static str, mut container: Container) -> Result<Container> {
-        let in_use = self.driver().leases().in_use(&container.layer).explain(operation, &container.id)?;
-        container.mounted = in_use.writable || in_use.read_only > 0;
+        container.mounted = self.is_mounted(operation, &container.layer)?;
         if container.mounted {
             container.mounts = self.mounts_of(operation, &container.layer)?;
         }
@@ -166,10 +172,15 @@ impl Store {
     pub fn remove_container(&self, container: &str, force: bool) -> Result<String> {
         const OPERATION: &str = "rm";
         let found = self.find_container(OPERATION, container)?;
-        let in_use = self.driver().leases().in_use(&found.layer).explain(OPERATION, container)?;
-        if in_use.writable || in_use.read_only > 0 {
+        if self.is_mounted(OPERATION, &found.layer)? {
             let mounts = self.mounts_of(OPERATION, &found.layer)?;
-            if !force {
+            if force {
+                for target in &mounts {
+                    self.unmount_layer(OPERATION, &found.layer, target)?;
+                }
+            }
+            if !force || self.is_mounted(OPERATION, &found.layer)? {
+                let mounts = if force { Vec::new() } else { mounts };
                 let places = mounts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
                 let places = if places.is_empty() {
                     "in another mount namespace or by another program".to_owned()
@@ -179,10 +190,11 @@ impl Store {
                 let message = format!("the container is mounted {places}");
                 return Err(Error::new(Kind::InUse, OPERATION, container, message)
                     .with_layer(&found.layer)
-                    .with_hint("unmount it first, or force the removal with -f"));
-            }
-            for target in mounts {
-                self.unmount_layer(OPERATION, &found.layer, &target)?;
+                    .with_hint(if force {
+                        "end the program that has it mounted"
+                    } else {
+                        "unmount it first, or force the removal with -f"
+                    }));
             }
         }
         self.database().write(OPERATION, Durability::Full, |transaction| {

@@ -133,7 +133,7 @@ impl Error {
         what: impl Into<String>,
         error: driver::Error,
     ) -> Self {
-        let mut new = Self::new(error.kind(), operation, what, error.to_string());
+        let mut new = Self::new(error.kind(), operation, what, error.message());
         new.0.code = error.code().map(|code| code.as_str().to_owned());
         new.0.driver = error.driver().map(ToOwned::to_owned);
         new.0.layer = error.layer().map(ToString::to_string);

@@ -144,8 +144,7 @@ impl Store {
         let id = self.find_layer(OPERATION, layer)?;
         let _lock = self.driver().leases().lock(&id).explain(OPERATION, layer)?;
         let plan = self.driver().plan(&id, options).explain(OPERATION, layer)?;
-        let in_use = self.driver().leases().in_use(&id).explain(OPERATION, layer)?;
-        if !in_use.writable && in_use.read_only == 0 {
+        if !self.is_mounted(OPERATION, &id)? {
             // Nobody mounts this plan, so nothing that it prepared may stay.
             self.driver().release(&id).explain(OPERATION, layer)?;
         }
@@ -159,8 +158,7 @@ impl Store {
     pub fn layer_remove(&self, layer: &str) -> Result<LayerId> {
         const OPERATION: &str = "layer remove";
         let id = self.find_layer(OPERATION, layer)?;
-        let in_use = self.driver().leases().in_use(&id).explain(OPERATION, layer)?;
-        if in_use.writable || in_use.read_only > 0 {
+        if self.is_mounted(OPERATION, &id)? {
             return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is mounted")
                 .with_layer(&id)
                 .with_hint("unmount it first"));

@@ -61,6 +61,12 @@ impl Store {
         self.unmount_everywhere(OPERATION, &row.layer.id, target)
     }
 
+    /// Whether a layer has a mount anywhere, other mount namespaces included.
+    pub(crate) fn is_mounted(&self, operation: &'static str, layer: &LayerId) -> Result<bool> {
+        let in_use = self.driver().leases().in_use(layer).explain(operation, layer)?;
+        Ok(in_use.writable || in_use.read_only > 0)
+    }
+
     /// Where a layer is mounted, in this mount namespace, as the kernel sees it.
     pub(crate) fn mounts_of(&self, operation: &'static str, layer: &LayerId) -> Result<Vec<PathBuf>> {
         let mounts = self.driver().mounts(layer).explain(operation, layer)?;

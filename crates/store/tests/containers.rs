@@ -100,7 +100,7 @@ fn a_container_is_written_diffed_committed_and_removed(#[case] driver: &str) {
     assert!(error.message().contains(place.to_str().unwrap()), "{error}");
     store.remove_container("box", true).unwrap();
     assert!(!place.exists());
-    assert_eq!(store.unmount(&other.id, None).unwrap(), [other_place.clone()]);
+    assert_eq!(store.unmount(&other.id, None).unwrap(), std::slice::from_ref(&other_place));
     assert!(store.unmount(&other.id, None).unwrap().is_empty(), "a second call");
     assert!(!other_place.exists());
     store.remove_container(&other.id, false).unwrap();

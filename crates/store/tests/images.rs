@@ -164,6 +164,15 @@ fn damage_is_found_by_export_and_check(#[case] driver: &str) {
     assert!(check(true).findings.is_empty(), "a quick check reads no contents");
     std::fs::remove_file(scratch.root().join("records").join(format!("{}.tar-split.gz", top.id))).unwrap();
     assert_eq!(check(true).findings[0].kind, "record-missing");
+    // Repairing marks the layer, and nothing new is built on it.
+    let options = layerstore::CheckOptions { quick: true, repair: true };
+    assert!(store.check(options, &Context::new()).unwrap().findings[0].repaired);
+    let error = store.create_container("small", &layerstore::ContainerOptions::default(), &Context::new());
+    assert_eq!(error.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(small().pull(&store, &["again"]).unwrap_err().kind(), Kind::Corrupt);
+    store.remove_image("small", false).unwrap();
+    small().pull(&store, &["again"]).unwrap();
+    assert!(check(false).findings.is_empty());
 }
 
 /// The file of this name below a directory whose content has this word in it.

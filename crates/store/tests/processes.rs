@@ -142,3 +142,55 @@ fn what_a_killed_pull_left_goes_when_the_store_is_opened(#[case] driver: &str) {
     assert!(again.gc(false).unwrap().freed.is_empty(), "a second time there is nothing left");
     assert!(scratch.open(driver).warnings().is_empty());
 }
+
+#[test]
+fn many_make_one_store_at_the_same_moment() {
+    for _ in 0..10 {
+        let scratch = Scratch::new();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for index in 0..8 {
+                let (scratch, start) = (&scratch, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let store = scratch.open("vfs");
+                    let image = Memory::new([Tar::new().file("a", "a").bytes()], &index.to_string());
+                    image.pull(&store, &[]).unwrap();
+                });
+            }
+        });
+        let store = scratch.open("vfs");
+        assert_eq!((store.images().unwrap().len(), store.layers().unwrap().len()), (8, 1));
+    }
+}
+
+#[rstest]
+#[case("vfs")]
+#[case("overlay2")]
+fn many_threads_make_and_remove_containers(#[case] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    small().pull(&store, &["small"]).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                // A handle of its own, as another process would have.
+                let store = scratch.open(driver);
+                for _ in 0..10 {
+                    let options = layerstore::ContainerOptions::default();
+                    let made =
+                        store.create_container("small", &options, &layerstore::Context::new()).unwrap();
+                    let place = store.mount(&made.id, &layerstore::MountOptions::default()).unwrap();
+                    std::fs::write(place.join("x"), &made.id).unwrap();
+                    store.remove_container(&made.id, true).unwrap();
+                }
+            });
+        }
+    });
+    assert!(store.containers().unwrap().is_empty());
+    assert_eq!(store.driver().layers().unwrap().len(), 2);
+    let check = store.check(layerstore::CheckOptions::default(), &layerstore::Context::new()).unwrap();
+    assert!(check.findings.is_empty(), "{:?}", check.findings);
+    assert!(store.gc(false).unwrap().freed.is_empty());
+    assert!(listing(scratch.path().join("run/mnt")).is_empty());
+}

@@ -69,6 +69,11 @@ impl Database {
     /// Makes the database of a new store that uses `driver`; somebody else may be faster.
     pub(crate) fn create(root: &Dir, driver: &str) -> Result<Self> {
         let database = Self::at(root);
+        // The first connection makes the file and switches it to WAL, which two at once cannot do.
+        let gate = database.gate(OPEN)?;
+        let connection = database.connection()?;
+        database.give_back(connection);
+        drop(gate);
         database.write(OPEN, Durability::Full, |transaction| {
             if schema::is_new(transaction)? { schema::create(transaction, driver, now()) } else { Ok(()) }
         })?;
@@ -176,9 +181,13 @@ fn connect(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags).explain(OPEN, "")?;
     // Writers queue at the gate; what is waited for here is a checkpoint or a recovery of the WAL.
     connection.busy_timeout(Duration::from_secs(60)).explain(OPEN, "")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).explain(OPEN, "")?;
+    if mode != "wal" {
+        connection.pragma_update(None, "journal_mode", "WAL").explain(OPEN, "")?;
+    }
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
              PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 4194304;",
         )
         .explain(OPEN, "")?;
