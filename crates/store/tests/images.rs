@@ -183,7 +183,7 @@ fn find(directory: &std::path::Path, name: &str, word: &str) -> std::path::PathB
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().next().unwrap_or_else(|| panic!("no {name} below {directory:?}")).into()
+    text.lines().next().expect("a file with that word").into()
 }
 
 #[test]
