@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line for developers")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
 
+mod matrix;
 mod tidy;
 
 use std::process::ExitCode;
@@ -24,10 +25,13 @@ struct Arguments {
 enum Command {
     /// Checks the invariants of ARCHITECTURE.md that a program can check.
     Tidy,
+    /// Runs the conformance suite over every driver, on every file system, in every mode.
+    Matrix(matrix::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
+        Command::Matrix(arguments) => matrix::run(&arguments),
     }
 }
