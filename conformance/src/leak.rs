@@ -59,6 +59,15 @@ impl Holdings {
     }
 }
 
+/// What was left as one text, of which a person reads the beginning.
+pub(crate) fn text(left: &[String]) -> String {
+    let shown = left.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match left.len() {
+        0..=10 => shown,
+        more => format!("{shown}; and {} more", more - 10),
+    }
+}
+
 /// Child processes that nobody waited for; they are killed and taken away.
 pub(crate) fn children() -> Vec<String> {
     let mut left = Vec::new();

@@ -174,7 +174,7 @@ fn run(
     let removed = remove(directory);
     result?;
     if !left.is_empty() {
-        let message = format!("left behind after the last user was gone: {}", left.join("; "));
+        let message = format!("left behind after the last user was gone: {}", leak::text(&left));
         return Err(Failure { message, crash: false, clause: Some("M12".to_owned()) });
     }
     removed.map_err(|failure| failure.context("removing the case's directory"))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use layerstore_driver::mount::MountString;
 
 use super::prelude::*;
-use crate::leak::Holdings;
+use crate::leak::{self, Holdings};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -366,7 +366,7 @@ fn errors_leave_nothing(bench: &Bench) -> Outcome {
             None => before = Some(held),
             Some(before) => {
                 let left = Holdings::since(before)?;
-                ensure!(left.is_empty(), "left behind by refused operations: {left:?}");
+                ensure!(left.is_empty(), "left behind by refused operations: {}", leak::text(&left));
             }
         }
     }
@@ -387,7 +387,7 @@ fn mounts_leave_nothing(bench: &Bench) -> Outcome {
         }
     }
     let left = Holdings::since(&before)?;
-    ensure!(left.is_empty(), "left behind by a hundred mounts: {left:?}");
+    ensure!(left.is_empty(), "left behind by a hundred mounts: {}", leak::text(&left));
     for layer in [&layer, &sealed] {
         let in_use = driver.leases().in_use(layer)?;
         ensure!(!in_use.writable && in_use.read_only == 0, "{layer} is in use after all: {in_use:?}");

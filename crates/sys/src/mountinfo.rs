@@ -51,6 +51,14 @@ pub struct MountEntry {
     pub kind: String,
 }
 
+impl MountEntry {
+    /// Whether a file in this mount may say that it lies on `device`. On btrfs each subvolume has a number of its
+    /// own (fs/btrfs/inode.c, `btrfs_getattr`), and the mount table has that of the whole.
+    fn may_have(&self, device: DeviceId) -> bool {
+        self.device == device || (self.kind == "btrfs" && device.major == 0)
+    }
+}
+
 /// The mount that holds what this descriptor has open.
 ///
 /// # Errors
@@ -117,7 +125,7 @@ pub fn find(
     Ok(entries
         .into_iter()
         .flatten()
-        .find(|entry| entry.id == id.reusable && entry.device == device && entry.mount_point == target))
+        .find(|entry| entry.id == id.reusable && entry.may_have(device) && entry.mount_point == target))
 }
 
 /// The mounts of another namespace, as one of its threads sees them; none when it has none.
