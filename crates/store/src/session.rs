@@ -58,6 +58,12 @@ impl Lease {
         Ok(Lock::attempt(file, Mode::Shared)?.is_err())
     }
 
+    /// Takes a lease's file away: its own, or that of a dead session, whose id nobody uses again.
+    fn clear(staging: &Dir, file_name: &str) {
+        // A file that stays is in nobody's way, and `gc` finds it.
+        let _ = staging.unlink(file_name.as_bytes());
+    }
+
     /// Waits until nobody holds the lease.
     pub(crate) fn wait(staging: &Dir, name: &str, context: &Context, operation: &'static str) -> Result<()> {
         let mut pause = PAUSES.0;
@@ -72,8 +78,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The name goes while the lock is held; a leftover file is found by `gc`.
-        let _ = self.staging.unlink(self.name.as_bytes());
+        Self::clear(&self.staging, &self.name);
     }
 }
 
@@ -142,6 +147,7 @@ impl Store {
             sessions::delete(transaction, session)?;
             Ok(left.into_iter().map(|row| row.layer.id).collect::<Vec<_>>())
         })?;
+        Lease::clear(self.staging(), &file_name(session));
         self.destroy(OPERATION, &doomed)?;
         Ok(doomed)
     }
