@@ -123,6 +123,16 @@ fn both(lower: &Tree, changes: &[Change], expected: &Tree) {
 #[case::a_link_within_the_stream(
     &[put("a", file("1").mode(0o600)), put("etc/b", link("a"))],
     with(|t| drop(t.put("a", file("1").mode(0o600)).put("etc/b", link("a")))))]
+#[case::a_link_to_a_lower_file_joins_its_whole_group(
+    &[put("etc/h", link("g"))], with(|t| drop(t.put("etc/h", link("f")))))]
+#[case::a_group_that_lost_a_name_before_the_link(
+    &[remove("f"), put("etc/h", link("g"))], with(|t| drop(t.remove("f").put("etc/h", link("g")))))]
+#[case::a_group_that_loses_a_name_after_the_link(
+    &[put("etc/h", link("g")), remove("f"), put("g", file("new"))],
+    with(|t| {
+        let old = t.get("f").unwrap().clone();
+        drop(t.remove("f").put("etc/h", old).put("g", file("new")))
+    }))]
 #[case::a_link_to_a_symlink_is_the_symlink(
     &[put("l2", link("lib"))], with(|t| drop(t.put("l2", link("lib")))))]
 #[case::a_link_in_place_of_the_directory_that_holds_its_target(
@@ -235,6 +245,26 @@ fn a_second_apply_takes_the_first_for_lower() {
     let expected = with(|t| drop(t.put("f", file("back")).clear("usr")));
     assert_same(&expected, &stage.merged());
     assert_same(&expected, &read_tree_at(&stage.flat).unwrap());
+}
+
+#[test]
+fn a_link_to_a_metadata_only_copy_brings_its_data() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let big = || file(noise(5, 100_000)).mode(0o755).mtime(3, 3).xattr("security.capability", capability(1));
+    let mut stage = Stage::new(&tree! { "" => dir(0o755).mtime(1, 1), "d/big" => big() });
+    let top = stage.add_layer();
+    stage.mounted(|path| {
+        std::fs::rename(path.join("d"), path.join("e")).unwrap();
+        std::fs::set_permissions(path.join("e/big"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    });
+    let upper = Dir::open(top.join("e")).unwrap();
+    let marks = xattr::list(On::Entry(&upper, b"big")).unwrap();
+    assert!(marks.contains(&b"trusted.overlay.metacopy".to_vec()), "the kernel copied metadata only");
+    let mut expected = stage.merged();
+    expected.put("linked", link("e/big"));
+    stage.apply_again(&[put("linked", link("e/big"))]).unwrap();
+    assert_same(&expected, &stage.merged());
+    assert_same(&expected, &read_view(&stage.view()));
 }
 
 #[test]

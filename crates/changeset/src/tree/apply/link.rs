@@ -1,9 +1,14 @@
 //! Hard links: to what this stream has put, or to what the lower has, which is copied up first.
 
+use std::collections::HashMap;
+
+use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{DeviceId, Dir, Errno, FileType};
 
+use super::super::attributes::Gives;
 use super::super::copy::copy_data;
-use super::super::view::{MergedDir, Node, read_xattrs};
+use super::super::diff::Walk;
+use super::super::view::{MergedDir, Node, View, read_xattrs};
 use super::Applier;
 use super::places::Key;
 use super::put::Own;
@@ -34,9 +39,16 @@ impl Applier<'_> {
             return missing();
         };
         let from = self.writable(holder)?;
-        if node.layer > 0 || self.is_metacopy(&from, target_name)? {
+        if node.layer > 0 {
             self.copy_up(&merged, &node, &from, target_name, holder)?;
             self.places.mark_touched(target_key);
+            if node.stat.links > 1 {
+                self.link_siblings(&node, (&from, holder, target_name))?;
+            }
+        } else if let Some(namespace) = self.namespace()
+            && self.is_metacopy(&from, target_name)?
+        {
+            self.complete(&merged, &node, &from, namespace)?;
         }
         let to = self.writable(row)?;
         let linked = if self.own(row, &to, name, key)? == Own::Directory {
@@ -110,7 +122,59 @@ impl Applier<'_> {
         Ok(to.rename(&temporary, to, name)?)
     }
 
-    /// Copies an entry of a lower layer, or one whose data lies there, into the target as it is.
+    /// Gives the other names of a lower inode to its copy, so that the group stays one as it does in flat form.
+    /// Which names those are takes a walk of the whole lower view, once an apply.
+    fn link_siblings(&mut self, node: &Node, (own, holder, name): (&Dir, u32, &[u8])) -> Result<()> {
+        if self.lower_links.is_none() {
+            let mut found: HashMap<_, Vec<RelPath>> = HashMap::new();
+            let (nothing, context) = (View::default(), self.context);
+            let mut walk = Walk::new(&nothing, self.parent, None, context);
+            while let Some(step) = walk.next()? {
+                if let Some(node) = step.now.filter(|node| node.merged.is_none() && node.stat.links > 1) {
+                    found.entry((node.stat.device, node.stat.inode)).or_default().push(step.path);
+                }
+            }
+            self.lower_links = Some(found);
+        }
+        let id = (node.stat.device, node.stat.inode);
+        let names = self.lower_links.as_ref().and_then(|links| links.get(&id)).cloned().unwrap_or_default();
+        for path in names {
+            let other = path.file_name().unwrap_or_default();
+            // What the stream has hidden or replaced since is no member any more.
+            let row = match self.parent_of(&path, false) {
+                Ok(Some(parent)) if !parent.followed => parent.row,
+                Ok(_) => continue,
+                Err(error) if error.code().is_some() => continue,
+                Err(error) => return Err(error),
+            };
+            if row == holder && other == name {
+                continue;
+            }
+            let same = |there: &Node| there.layer > 0 && there.same_inode(node);
+            if self.look(row, other)?.as_ref().is_some_and(same) {
+                let to = self.writable(row)?;
+                own.link(name, &to, other)?;
+                let key = self.places.key(row, other);
+                self.places.mark_touched(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a metadata-only copy of the target its data, so that it can have another name.
+    fn complete(&mut self, merged: &MergedDir, node: &Node, own: &Dir, namespace: Namespace) -> Result<()> {
+        // Writing takes set-user-id bits and file capabilities away, so everything is set again.
+        let metadata = node.metadata()?;
+        let source = merged.open_data(node)?;
+        let file = own.open_file_rw(&node.name)?;
+        copy_data(source, &file, &node.stat, self.abilities, &node.name, self.context)?;
+        for mark in [namespace.metacopy(), namespace.redirect()] {
+            xattr::remove(On::File(&file), mark.as_bytes())?;
+        }
+        self.attributes.finish_file(&file, &metadata, Gives::Something, self.entry)
+    }
+
+    /// Copies an entry of a lower layer into the target as it is.
     fn copy_up(&mut self, merged: &MergedDir, node: &Node, own: &Dir, name: &[u8], row: u32) -> Result<()> {
         let xattrs = read_xattrs(node.on(), |name| {
             [Namespace::Trusted, Namespace::User].iter().all(|n| !name.starts_with(n.prefix().as_bytes()))
@@ -121,10 +185,6 @@ impl Applier<'_> {
         let gives = self.places.gives(row);
         if stat.kind == FileType::Regular {
             let source = merged.open_data(node)?;
-            if node.layer == 0 {
-                // A metadata-only copy becomes a whole one, under the same name.
-                own.unlink(name)?;
-            }
             let file = own.create_file(name, stat.mode & 0o777)?;
             copy_data(source, &file, &stat, self.abilities, name, self.context)?;
             return self.attributes.finish_file(&file, &metadata, gives, self.entry);

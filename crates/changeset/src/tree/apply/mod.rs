@@ -29,7 +29,9 @@ mod places;
 mod put;
 mod resolve;
 
-use layerstore_sys::Dir;
+use std::collections::HashMap;
+
+use layerstore_sys::{DeviceId, Dir};
 
 use super::attributes::{Attributes, Gives};
 use super::data::Abilities;
@@ -96,6 +98,8 @@ pub fn apply(
             pool,
             in_flight: false,
             devices: None,
+            parent,
+            lower_links: None,
             limits: &options.limits,
             context,
             applied: Applied::default(),
@@ -122,6 +126,10 @@ struct Applier<'a> {
     in_flight: bool,
     /// Whether the process may make devices in the target, once that was tried.
     devices: Option<bool>,
+    /// The view below the target.
+    parent: &'a View,
+    /// The names of the parent's inodes that have several, once that was needed.
+    lower_links: Option<HashMap<(DeviceId, u64), Vec<RelPath>>>,
     limits: &'a Limits,
     context: &'a Context,
     applied: Applied,

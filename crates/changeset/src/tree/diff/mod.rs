@@ -26,7 +26,8 @@ use crate::stream::{ChangeSink, FileData};
 pub use compare::compare;
 use links::Links;
 use same::differs;
-use walk::{Step, Walk, layers_above};
+pub(super) use walk::Walk;
+use walk::{Step, layers_above};
 
 /// How a name differs between two views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
