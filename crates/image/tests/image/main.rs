@@ -2,6 +2,9 @@
 //! that go to and come from other programs.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod config;
+mod hostile;
 mod names;
+mod peers;
 mod support;
 mod transports;

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use layerstore_changeset::{Context, Digest};
 use layerstore_image::{
@@ -136,11 +138,16 @@ pub(crate) fn run(command: &mut Command) -> String {
     text
 }
 
-/// A scratch directory in memory.
+/// A scratch directory in memory. Its path is short and has no upper case: podman's run root has at
+/// most 50 characters, and buildah makes an image name of the path.
 pub(crate) fn scratch() -> (tempfile::TempDir, PathBuf) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_micros();
     let parent =
         if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
-    let dir = tempfile::tempdir_in(parent).unwrap();
+    let name = format!("ls-{:x}-{since:x}-{number:x}", std::process::id());
+    let dir = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(parent).unwrap();
     let path = dir.path().to_owned();
     (dir, path)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::{check_layers, copy_image, layers, read_image, scratch, write_image};
-use layerstore_image::{Compression, CreateOptions, ImageName, ImageSource as _, Kind};
+use layerstore_image::{Compression, CreateOptions, ImageName, Kind};
 use rstest::rstest;
 use serde_json::Value;
 
