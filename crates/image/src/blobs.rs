@@ -16,10 +16,13 @@ use crate::error::{Error, Kind, Result};
 use crate::manifest::Descriptor;
 use crate::verify::Verified;
 
+/// A blob's bytes, and how many there are where that is known before they are read.
+pub(crate) type Opened = (Box<dyn Read + Send>, Option<u64>);
+
 /// Where blobs lie.
 pub(crate) trait Blobs: Debug + Send + Sync {
     /// A blob as it lies there, unverified, with its size where that is known; none where it is missing.
-    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send>, Option<u64>)>>;
+    fn open(&self, digest: &Digest) -> Result<Option<Opened>>;
 }
 
 /// Opens a blob that is verified on the way.

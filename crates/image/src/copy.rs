@@ -3,18 +3,17 @@
 //! Invariant: blobs that the destination takes as they are travel byte for byte; a manifest whose blobs and format
 //! stay the same does too, so that its digest holds.
 
-use std::io::{self, Read, Write};
-
 use layerstore_changeset::{Context, Digest};
 
 use crate::compress;
-use crate::destination::{ImageDestination, LayerWriter, WRITE};
+use crate::destination::{ImageDestination, LayerWriter};
 use crate::document::READ;
 use crate::error::{Error, Result};
 use crate::manifest::{Descriptor, Manifest};
 use crate::media::Format;
 use crate::name::ImageName;
 use crate::source::{ImageSource, Layer};
+use crate::transfer::transfer;
 
 /// Copies an image and returns the digest of the manifest that was written.
 ///
@@ -85,24 +84,8 @@ fn copy_layer(
         }
     }
     let mut tar = compress::decoder(source.open_layer(index)?)
-        .map_err(|error| Error::from_io(READ, &subject, error))?;
+        .map_err(|error| Error::changeset(READ, &subject, error))?;
     let mut writer = LayerWriter::new(destination, layer.diff_id)?;
     transfer(&mut tar, &mut writer, &subject, context)?;
     writer.finish()
-}
-
-/// Moves a stream to its end, telling the two sides' errors apart.
-fn transfer(from: &mut dyn Read, to: &mut dyn Write, subject: &str, context: &Context) -> Result<()> {
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        context.check().map_err(|error| Error::changeset(READ, subject, error))?;
-        let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::from_io(READ, subject, error)),
-        };
-        to.write_all(buffer.get(..count).unwrap_or_default())
-            .map_err(|error| Error::from_io(WRITE, subject, error))?;
-    }
 }

@@ -7,11 +7,11 @@
 use std::fmt::Debug;
 use std::io::{self, Write};
 
+use layerstore_changeset::compress::Compressor;
 use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::{Code, Digest};
 
 use crate::archive::{ArchiveWriter, Contents};
-use crate::compress::Encoder;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Descriptor, Manifest};
@@ -79,7 +79,7 @@ pub trait BlobWriter: Write {
 /// # Errors
 /// Unsupported for transports that cannot be written; system calls.
 pub fn create(reference: &Reference, options: &CreateOptions) -> Result<Box<dyn ImageDestination>> {
-    let compression = options.compression.unwrap_or_default();
+    let compression = options.compression.unwrap_or(Compression::Gzip);
     Ok(match reference {
         Reference::Oci { path, image } => {
             Box::new(LayoutWriter::create(path, image.as_ref(), compression, reference)?)
@@ -127,7 +127,7 @@ pub(crate) fn check_promise(
 
 /// Takes a layer's uncompressed tar and writes the blob of it: hashed, compressed, hashed again, in one pass.
 pub struct LayerWriter<'a> {
-    encoder: Hashing<Encoder<Box<dyn BlobWriter + 'a>>>,
+    encoder: Hashing<Compressor<Box<dyn BlobWriter + 'a>>>,
     format: Format,
     compression: Compression,
     diff_id: Digest,
@@ -147,8 +147,8 @@ impl<'a> LayerWriter<'a> {
     pub fn new(destination: &'a mut dyn ImageDestination, diff_id: Digest) -> Result<Self> {
         let (format, compression) = (destination.format(), destination.compression());
         let blob = destination.create_blob()?;
-        let encoder = Encoder::new(blob, compression)
-            .map_err(|error| Error::from_io(WRITE, diff_id.to_string(), error))?;
+        let encoder = Compressor::new(blob, compression, None)
+            .map_err(|error| Error::changeset(WRITE, diff_id.to_string(), error))?;
         Ok(Self { encoder: Hashing::new(encoder), format, compression, diff_id })
     }
 
@@ -163,7 +163,7 @@ impl<'a> LayerWriter<'a> {
             let reason = format!("the layer that was read has the diff ID {found}");
             return Err(Error::refused(Code::DigestMismatch, WRITE, subject, reason));
         }
-        let blob = encoder.finish().map_err(|error| Error::from_io(WRITE, subject, error))?;
+        let blob = encoder.finish().map_err(|error| Error::changeset(WRITE, subject, error))?;
         let (digest, size) = blob.finish(None)?;
         Ok(Descriptor::new(self.format.layer(self.compression), digest, size))
     }

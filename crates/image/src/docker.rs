@@ -12,13 +12,12 @@
 //!
 //! Source: moby, image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use layerstore_changeset::{Code, Digest};
 use serde::Deserialize;
 
-use crate::blobs::Section;
 use crate::compress;
 use crate::config::Config;
 use crate::document::{self, READ, bad};
@@ -68,7 +67,7 @@ impl DockerImage {
         options: &OpenOptions,
         subject: String,
     ) -> Result<Self> {
-        let tar = TarBall::open(path, &options.temporary, &subject)?;
+        let tar = TarBall::open(path, options, &subject)?;
         let item = select(list(&tar, path, &subject)?, selector, &subject)?;
         let missing = |name: &str| {
             let reason = format!("the archive has no {}", name.escape_debug());
@@ -89,7 +88,8 @@ impl DockerImage {
         for (file, diff_id) in files.iter().zip(config.diff_ids()) {
             let data = tar.member(file, &subject)?.ok_or_else(|| missing(file))?;
             let size = data.remaining();
-            let compression = sniff(data).map_err(|error| Error::from_io(READ, &subject, error))?;
+            let compression =
+                compress::detect(&data).map_err(|error| Error::changeset(READ, &subject, error))?;
             // What is not compressed is its own tar.
             let itself = (compression == Compression::None).then_some(*diff_id);
             layers.push(Layer {
@@ -176,12 +176,6 @@ fn select(items: Vec<Item>, selector: Option<&ArchiveSelector>, subject: &str) -
 fn promised_digest(file: &str) -> Option<Digest> {
     let hex = file.strip_prefix("blobs/sha256/")?;
     format!("sha256:{hex}").parse().ok()
-}
-
-fn sniff(data: Section) -> io::Result<Compression> {
-    let mut first = Vec::with_capacity(4);
-    data.take(4).read_to_end(&mut first)?;
-    Ok(compress::detect(&first))
 }
 
 impl ImageSource for DockerImage {

@@ -32,6 +32,7 @@ mod resolve;
 mod rootfs;
 mod source;
 mod tarball;
+mod transfer;
 mod verify;
 
 pub use config::{Commit, Config, History, now};

@@ -89,7 +89,7 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 /// A manifest or an index.
 #[derive(Debug, Clone)]
 pub(crate) enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -103,13 +103,13 @@ impl Document {
         let known =
             ["schemaVersion", "mediaType", "manifests", "config", "layers", "annotations", "fsLayers"];
         document::check_keys(&body, &known, subject)?;
-        if body.contains_key("fsLayers") || body.get("schemaVersion") == Some(&Value::from(1)) {
+        if body.contains_key("fsLayers") || body.get("schemaVersion").and_then(Value::as_u64) == Some(1) {
             return Err(media::schema1(subject));
         }
         // Every document written since 2016 says 2; docker's readers insist on it, OCI's say it is required.
         match body.get("schemaVersion") {
             None => {}
-            Some(version) if *version == Value::from(2) => {}
+            Some(version) if version.as_u64() == Some(2) => {}
             Some(other) => return Err(bad(subject, format!("schemaVersion is {other}, not 2"))),
         }
         let is_index = match (body.contains_key("manifests"), body.contains_key("layers")) {
@@ -145,7 +145,7 @@ impl Document {
             DocumentType::Index(_) => Index::from_body(body, subject).map(Self::Index),
             DocumentType::Manifest(_) if is_index => Err(bad(subject, "a manifest has no `manifests`")),
             DocumentType::Manifest(format) => {
-                Manifest::from_body(bytes, format, body, subject).map(Self::Manifest)
+                Manifest::from_body(bytes, format, body, subject).map(Box::new).map(Self::Manifest)
             }
         }
     }
@@ -211,7 +211,7 @@ impl Manifest {
     /// and layers that are not distributed with the image.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         match Document::parse(bytes, None, "manifest")? {
-            Document::Manifest(manifest) => Ok(manifest),
+            Document::Manifest(manifest) => Ok(*manifest),
             Document::Index(_) => Err(bad("manifest", "the document is an index, not a manifest")),
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! Sources: OCI image specification, media-types.md; distribution, "Image Manifest Version 2, Schema 2".
 
+pub use layerstore_changeset::compress::Compression;
 pub use oci_spec::image::MediaType;
 
 use crate::error::{Error, Kind, Result};
@@ -61,18 +62,6 @@ impl Format {
             (Self::Docker, Compression::Zstd) => MediaType::Other(format!("{DOCKER_LAYER}.zstd")),
         }
     }
-}
-
-/// How a layer's tar is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// With gzip, which every peer reads.
-    #[default]
-    Gzip,
-    /// With zstd, which docker reads since version 23 and skopeo since 1.6.
-    Zstd,
 }
 
 /// What a JSON document claims or is expected to be.

@@ -245,7 +245,7 @@ impl Search<'_> {
         let subject = format!("configuration {} in {}", manifest.config().digest, self.subject);
         let config = Config::parse(blobs::document(self.blobs, manifest.config(), &subject)?)?;
         check_layers(config.diff_ids(), manifest.layers().len(), &subject)?;
-        Ok((manifest, config))
+        Ok((*manifest, config))
     }
 }
 

@@ -4,15 +4,18 @@
 //! is opened; what changes afterwards is found when the layer is read, and refused. The configuration is made of
 //! nothing but the content and the time of the tar or directory: the same root file system is the same image.
 
-use std::io::{self, Read};
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use layerstore_changeset::Digest;
 use layerstore_changeset::digest::Hashing;
+use layerstore_changeset::tree::{View, diff};
+use layerstore_changeset::{self as changeset, Context, Digest};
 use layerstore_sys as sys;
+use layerstore_sys::Dir;
 
-use crate::blobs::Section;
 use crate::compress;
 use crate::config::{Commit, Config};
 use crate::document::READ;
@@ -23,10 +26,13 @@ use crate::name::ImageName;
 use crate::oci::no_layer;
 use crate::source::{ImageSource, Layer, OpenOptions};
 use crate::tarball::open_file;
+use crate::transfer::transfer;
 use crate::verify::Verified;
 
 /// What the only step of the history says.
 const COMMENT: &str = "imported from rootfs";
+/// Buffers on their way from the directory to the reader.
+const BUFFERS: usize = 4;
 
 /// A root file system.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(crate) struct RootfsImage {
     content: Content,
     config: Config,
     layer: Layer,
+    warnings: Vec<String>,
+    context: Context,
     subject: String,
 }
 
@@ -41,6 +49,8 @@ pub(crate) struct RootfsImage {
 enum Content {
     /// A tar, compressed or not.
     Tar(Arc<sys::File>),
+    /// A directory, whose tar is made when it is read.
+    Directory(Dir),
 }
 
 impl RootfsImage {
@@ -50,11 +60,15 @@ impl RootfsImage {
         let Some(stat) = sys::fs::stat(path).map_err(system)? else {
             return Err(Error::new(Kind::NotFound, READ, subject, "no such file or directory"));
         };
+        let mut warnings = Vec::new();
         let (content, layer) = if stat.kind == sys::FileType::Directory {
-            return Err(Error::new(Kind::Unsupported, READ, subject, "directories are not supported yet"));
+            let dir = Dir::open(path).map_err(system)?;
+            let layer = hash_directory(&dir, &mut warnings, &options.context)
+                .map_err(|error| Error::changeset(READ, &subject, error))?;
+            (Content::Directory(dir), layer)
         } else {
-            let file = Arc::new(open_file(path, &options.temporary, &subject)?);
-            let layer = hash_tar(&file, &subject)?;
+            let file = Arc::new(open_file(path, options, &subject)?);
+            let layer = hash_tar(&file, &subject, &options.context)?;
             (Content::Tar(file), layer)
         };
         let created = rfc3339(stat.mtime);
@@ -65,7 +79,7 @@ impl RootfsImage {
             ..Commit::default()
         };
         let config = Config::empty(&options.platform, &created)?.commit(&commit)?;
-        Ok(Self { content, config, layer, subject })
+        Ok(Self { content, config, layer, warnings, context: options.context.clone(), subject })
     }
 }
 
@@ -76,19 +90,34 @@ fn rfc3339(time: sys::Timestamp) -> String {
 }
 
 /// Reads a tar once, for the digests of the file and of what is in it.
-fn hash_tar(file: &Arc<sys::File>, subject: &str) -> Result<Layer> {
-    let failed = |error| Error::from_io(READ, subject, error);
-    let size = file.stat().map_err(|error| Error::system(READ, subject, error))?.size;
-    let mut blob = Hashing::new(Section::new(Arc::clone(file), 0, size));
-    let mut first = [0; 4];
-    let count = file.read_at(&mut first, 0).map_err(|error| Error::system(READ, subject, error))?;
-    let compression = compress::detect(first.get(..count).unwrap_or_default());
+fn hash_tar(file: &Arc<sys::File>, subject: &str, context: &Context) -> Result<Layer> {
+    let refuse = |error| Error::changeset(READ, subject, error);
+    let whole = compress::whole(Arc::clone(file));
+    let compression = compress::detect(&whole).map_err(refuse)?;
+    let mut blob = Hashing::new(whole);
     let mut content = Hashing::new(io::sink());
-    io::copy(&mut compress::decoder(&mut blob).map_err(failed)?, &mut content).map_err(failed)?;
-    io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
+    transfer(&mut compress::decoder(&mut blob).map_err(refuse)?, &mut content, subject, context)?;
+    transfer(&mut blob, &mut io::sink(), subject, context)?;
     let (_, diff_id, _) = content.finish();
     let (_, digest, size) = blob.finish();
     Ok(layer(diff_id, digest, size, compression))
+}
+
+/// Makes a directory's tar once, for its digest.
+fn hash_directory(dir: &Dir, warnings: &mut Vec<String>, context: &Context) -> changeset::Result<Layer> {
+    let mut tar = Hashing::new(io::sink());
+    *warnings = write_tar(dir, &mut tar, context)?;
+    let (_, digest, size) = tar.finish();
+    Ok(layer(digest, digest, size, Compression::None))
+}
+
+/// Writes a directory as a layer over nothing; returns what was left out.
+fn write_tar(dir: &Dir, out: impl Write, context: &Context) -> changeset::Result<Vec<String>> {
+    let mut writer = changeset::tar::Writer::new(out);
+    diff(&View::default(), &View::flat(dir.clone()), &mut writer, context)?;
+    let warnings = writer.warnings().to_vec();
+    writer.finish()?;
+    Ok(warnings)
 }
 
 fn layer(diff_id: Digest, digest: Digest, size: u64, compression: Compression) -> Layer {
@@ -120,15 +149,77 @@ impl ImageSource for RootfsImage {
     }
 
     fn warnings(&self) -> &[String] {
-        &[]
+        &self.warnings
     }
 
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>> {
         if index > 0 {
             return Err(no_layer(index, 1, &self.subject));
         }
-        let Content::Tar(file) = &self.content;
-        let stream = Section::new(Arc::clone(file), 0, u64::MAX);
-        Ok(Box::new(Verified::new(stream, self.layer.size, self.layer.digest, self.subject.clone())))
+        let stream: Box<dyn Read + Send> = match &self.content {
+            Content::Tar(file) => Box::new(compress::whole(Arc::clone(file))),
+            Content::Directory(dir) => Box::new(
+                DirectoryTar::start(dir.clone(), self.context.clone())
+                    .map_err(|error| Error::from_io(READ, &self.subject, error))?,
+            ),
+        };
+        let Layer { size, digest, .. } = self.layer;
+        Ok(Box::new(Verified::new(stream, size, digest, format!("{} (did it change?)", self.subject))))
+    }
+}
+
+/// The tar of a directory, made by a thread while it is read.
+struct DirectoryTar {
+    buffers: Receiver<io::Result<Vec<u8>>>,
+    current: io::Cursor<Vec<u8>>,
+}
+
+impl fmt::Debug for DirectoryTar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectoryTar").finish_non_exhaustive()
+    }
+}
+
+impl DirectoryTar {
+    fn start(dir: Dir, context: Context) -> io::Result<Self> {
+        let (sender, buffers) = sync_channel(BUFFERS);
+        let work = move || {
+            if let Err(error) = write_tar(&dir, Buffers(&sender), &context) {
+                // Nobody listens any more when this fails: the reader was dropped, which is what stopped us.
+                let _ = sender.send(Err(io::Error::other(error)));
+            }
+        };
+        std::thread::Builder::new().name("rootfs".to_owned()).spawn(work)?;
+        Ok(Self { buffers, current: io::Cursor::default() })
+    }
+}
+
+impl Read for DirectoryTar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.current.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.buffers.recv() {
+                Ok(next) => self.current = io::Cursor::new(next?),
+                // The thread is done.
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Sends what is written to it.
+struct Buffers<'a>(&'a SyncSender<io::Result<Vec<u8>>>);
+
+impl Write for Buffers<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(Ok(bytes.to_vec())).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::io::Read;
 use std::path::PathBuf;
 
-use layerstore_changeset::Digest;
+use layerstore_changeset::{Context, Digest};
 
 use crate::config::Config;
 use crate::docker::DockerImage;
@@ -29,11 +29,13 @@ pub struct OpenOptions {
     /// Where archives that cannot be read in place (compressed ones, pipes) are unpacked to a file without a
     /// name.
     pub temporary: PathBuf,
+    /// Stops what takes long: unpacking such archives, and hashing a root file system.
+    pub context: Context,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { platform: Platform::host(), temporary: std::env::temp_dir() }
+        Self { platform: Platform::host(), temporary: std::env::temp_dir(), context: Context::new() }
     }
 }
 

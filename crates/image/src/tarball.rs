@@ -6,7 +6,7 @@
 //! cannot disagree about an image.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use crate::compress;
 use crate::document::{self, READ};
 use crate::error::{Error, Result};
 use crate::media::Compression;
+use crate::source::OpenOptions;
+use crate::transfer::transfer;
 
 const BLOCK: u64 = 512;
 /// Most members; an image of 500 layers in docker's old form has 2,000.
@@ -50,11 +52,11 @@ enum Member {
 
 impl TarBall {
     /// Opens the archive at `path`. One that is compressed or no regular file is unpacked into a file without a
-    /// name in `temporary` first.
-    pub(crate) fn open(path: &Path, temporary: &Path, subject: &str) -> Result<Self> {
-        let file = open_uncompressed(path, temporary, subject)?;
+    /// name first.
+    pub(crate) fn open(path: &Path, options: &OpenOptions, subject: &str) -> Result<Self> {
+        let file = open_uncompressed(path, options, subject)?;
         let members = index(&file, subject)?;
-        Ok(Self { file: Arc::new(file), members })
+        Ok(Self { file, members })
     }
 
     /// Whether there is a member of this name.
@@ -98,34 +100,32 @@ impl TarBall {
 }
 
 /// Opens a file so that it can be read at any offset: what is no regular file is copied to one without a name.
-pub(crate) fn open_file(path: &Path, temporary: &Path, subject: &str) -> Result<sys::File> {
+pub(crate) fn open_file(path: &Path, options: &OpenOptions, subject: &str) -> Result<sys::File> {
     let system = |error| Error::system(READ, subject, error);
     let is_regular = sys::fs::stat(path).map_err(system)?.is_none_or(|stat| stat.kind == FileType::Regular);
     if is_regular {
         return sys::fs::open_regular(path).map_err(system);
     }
-    spool(sys::fs::open_file(path).map_err(system)?, temporary, subject)
+    spool(&mut sys::fs::open_file(path).map_err(system)?, options, subject)
 }
 
 /// As [`open_file`], uncompressed.
-fn open_uncompressed(path: &Path, temporary: &Path, subject: &str) -> Result<sys::File> {
-    let file = open_file(path, temporary, subject)?;
-    let mut first = [0; 4];
-    let count = file.read_at(&mut first, 0).map_err(|error| Error::system(READ, subject, error))?;
-    if compress::detect(first.get(..count).unwrap_or_default()) == Compression::None {
+fn open_uncompressed(path: &Path, options: &OpenOptions, subject: &str) -> Result<Arc<sys::File>> {
+    let refuse = |error| Error::changeset(READ, subject, error);
+    let file = Arc::new(open_file(path, options, subject)?);
+    let whole = compress::whole(Arc::clone(&file));
+    if compress::detect(&whole).map_err(refuse)? == Compression::None {
         return Ok(file);
     }
-    let whole = Section::new(Arc::new(file), 0, u64::MAX);
-    let stream = compress::decoder(whole).map_err(|error| Error::from_io(READ, subject, error))?;
-    spool(stream, temporary, subject)
+    spool(&mut compress::decoder(whole).map_err(refuse)?, options, subject).map(Arc::new)
 }
 
 /// Copies a stream into a file without a name.
-fn spool(mut stream: impl Read, temporary: &Path, subject: &str) -> Result<sys::File> {
+fn spool(stream: &mut dyn Read, options: &OpenOptions, subject: &str) -> Result<sys::File> {
     let system = |error| Error::system(READ, subject, error);
-    let dir = Dir::open(temporary).map_err(system)?;
+    let dir = Dir::open(&options.temporary).map_err(system)?;
     let mut file = Temporary::new(&dir, 0o600).map_err(system)?;
-    io::copy(&mut stream, file.file_mut()).map_err(|error| Error::from_io(READ, subject, error))?;
+    transfer(stream, file.file_mut(), subject, &options.context)?;
     Ok(file.into_file())
 }
 

@@ -1,13 +1,12 @@
 //! OCI layouts in a tar, read where they lie: nothing is unpacked.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use layerstore_changeset::Digest;
 
 use super::{INDEX, LayoutImage, MARKER};
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Opened};
 use crate::document::READ;
 use crate::error::{Error, Kind, Result};
 use crate::reference::Selector;
@@ -28,7 +27,7 @@ impl OciArchive {
         options: &OpenOptions,
         subject: String,
     ) -> Result<LayoutImage> {
-        let tar = TarBall::open(path, &options.temporary, &subject)?;
+        let tar = TarBall::open(path, options, &subject)?;
         let document = |name: &str| match tar.document(name, &subject)? {
             Some(bytes) => Ok(bytes),
             None => {
@@ -47,7 +46,7 @@ impl OciArchive {
 }
 
 impl Blobs for OciArchive {
-    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send>, Option<u64>)>> {
+    fn open(&self, digest: &Digest) -> Result<Option<Opened>> {
         let name = format!("blobs/sha256/{}", digest.hex());
         let Some(section) = self.tar.member(&name, &format!("blob {digest}"))? else { return Ok(None) };
         let size = section.remaining();

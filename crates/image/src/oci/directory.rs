@@ -5,7 +5,7 @@
 //! are not understood stay. A directory that holds something else is refused.
 
 use std::fmt::Debug;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use layerstore_sys as sys;
 use layerstore_sys::{Dir, Errno, Temporary};
 
 use super::{INDEX, LayoutImage, MARKER, MARKER_CONTENT, Tagged, check_marker, compose, tag_index};
-use crate::blobs::{Blobs, Section};
+use crate::blobs::{Blobs, Opened, Section};
 use crate::config::Config;
 use crate::destination::{BlobWriter, ImageDestination, WRITE, check_promise};
 use crate::document::{MAX_DOCUMENT, READ, bad};
@@ -48,7 +48,7 @@ impl LayoutDirectory {
 }
 
 impl Blobs for LayoutDirectory {
-    fn open(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send>, Option<u64>)>> {
+    fn open(&self, digest: &Digest) -> Result<Option<Opened>> {
         // Blobs may be symlinks (Bazel's layouts are made of them): the digest is what is trusted.
         let file = match sys::fs::open_regular_at(&self.dir, blob_path(digest).as_bytes()) {
             Err(error) if error.is_not_found() => return Ok(None),

@@ -73,7 +73,7 @@ fn a_docker_archive_is_an_oci_archive_too() {
     let oci = read_image(&format!("oci-archive:{}:v2", file.display())).unwrap();
     assert_eq!(docker.config().image_id(), oci.config().image_id());
     let name: ImageName = "me/app:v2".parse().unwrap();
-    assert_eq!(docker.names(), [name.clone()]);
+    assert_eq!(docker.names(), std::slice::from_ref(&name));
     assert_eq!(oci.names(), [name]);
 }
 
@@ -250,4 +250,60 @@ fn an_archive_can_be_written_to_a_pipe_and_read_from_one() {
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_directory_of_a_root_file_system_is_an_image_of_one_layer() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let (_guard, dir) = scratch();
+    let root = dir.join("root");
+    std::fs::create_dir_all(root.join("etc/deep")).unwrap();
+    std::fs::write(root.join("etc/motd"), "hello\n").unwrap();
+    std::fs::hard_link(root.join("etc/motd"), root.join("etc/motd2")).unwrap();
+    std::fs::set_permissions(root.join("etc/motd"), std::fs::Permissions::from_mode(0o4711)).unwrap();
+    std::fs::write(root.join("big"), vec![7; 3 << 20]).unwrap();
+    symlink("/etc/motd", root.join("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+    let reference = format!("rootfs:{}", root.display());
+    let image = read_image(&reference).unwrap();
+    let tar = check_layers(&*image).remove(0);
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let mut found: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (
+                entry.path().unwrap().to_string_lossy().trim_end_matches('/').to_owned(),
+                entry.header().mode().unwrap(),
+            )
+        })
+        .filter(|(name, _)| !name.is_empty() && name != ".")
+        .collect();
+    found.sort();
+    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["big", "etc", "etc/deep", "etc/motd", "etc/motd2", "link"]);
+    assert_eq!(found[3].1 & 0o7777, 0o4711);
+    assert_eq!(image.warnings().len(), 1, "a socket is left out, and that is said: {:?}", image.warnings());
+    let again = read_image(&reference).unwrap();
+    assert_eq!(again.config().image_id(), image.config().image_id(), "the same content is the same image");
+    assert_eq!(image.config().warnings(), [] as [String; 0]);
+
+    // What is changed between opening and reading is found.
+    std::fs::write(root.join("etc/motd"), "HELLO\n").unwrap();
+    let mut blob = image.open_layer(0).unwrap();
+    let error = std::io::Read::read_to_end(&mut blob, &mut Vec::new()).unwrap_err();
+    let error = layerstore_image::Error::from_io("read image", "layer", error);
+    assert_eq!(error.code(), Some(layerstore_changeset::Code::DigestMismatch));
+}
+
+#[test]
+fn a_long_operation_can_be_cancelled() {
+    let (_guard, dir) = scratch();
+    std::fs::write(dir.join("file"), "x").unwrap();
+    let options = layerstore_image::OpenOptions::default();
+    options.context.cancel();
+    let reference = format!("rootfs:{}", dir.display()).parse().unwrap();
+    let error = layerstore_image::open(&reference, &options).unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
 }
