@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use layerstore_changeset::tree::{self, Applied, ApplyOptions, PathChange, Usage, View};
 use layerstore_changeset::{ChangeSink, ChangeSource, Context};
-use layerstore_driver::layout::{Layer, Layers, Operation, Scratch};
+use layerstore_driver::layout::{Layer, Layers, Operation};
 use layerstore_driver::{
     Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, Leases, MountPlan, OpenOptions,
     PlanOptions, Recovered, Result,
@@ -14,7 +14,7 @@ use layerstore_sys::fsinfo::FsInfo;
 
 use crate::config::Config;
 use crate::layout::{self, DIFF, FORMAT, MAX_CHAIN, Opener, WORK};
-use crate::probe::Found;
+use crate::probe::{Abilities, Found};
 use crate::repair::Repair;
 use crate::{NAME, plan, probe};
 
@@ -28,14 +28,6 @@ pub(crate) struct OverlayDriver {
     abilities: OnceLock<Abilities>,
 }
 
-/// What depends on the file system and on privileges.
-#[derive(Debug, Clone, Copy)]
-struct Abilities {
-    id_mapped: bool,
-    devices: bool,
-    privileged_xattrs: bool,
-}
-
 impl OverlayDriver {
     /// Opens a root.
     pub(crate) fn open(open: &OpenOptions) -> Result<Self> {
@@ -43,21 +35,13 @@ impl OverlayDriver {
         let found = probe::examine(open, operation)?.map_err(|missing| missing.error(operation))?;
         let layers = Layers::open(open, FORMAT, &layout::settings(found.namespace))?;
         layout::links(layers.layout()).map_err(|error| operation.system(error))?;
+        probe::remember(&layers.memo(), found);
         Ok(Self { layers, config: Config::read(&open.options), found, abilities: OnceLock::new() })
     }
 
     fn abilities(&self) -> Abilities {
-        *self.abilities.get_or_init(|| match Scratch::new(self.layers.layout().path()) {
-            Ok(scratch) => Abilities {
-                id_mapped: probe::can_map_ids(&scratch, self.found),
-                devices: scratch.can_make_devices(),
-                privileged_xattrs: scratch.can_set_privileged_xattrs(),
-            },
-            Err(error) => {
-                tracing::warn!(driver = NAME, %error, "could not try what the file system can; claiming nothing");
-                Abilities { id_mapped: false, devices: false, privileged_xattrs: false }
-            }
-        })
+        let layers = &self.layers;
+        *self.abilities.get_or_init(|| probe::abilities(layers.layout().path(), &layers.memo(), self.found))
     }
 
     fn opener(&self) -> Opener<'_> {

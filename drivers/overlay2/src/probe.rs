@@ -4,8 +4,10 @@
 //! removed and a directory replaced in it. Only file systems whose failure would be hard to read are refused by
 //! name.
 
+use std::path::Path;
+
 use layerstore_changeset::encoding::overlay::Namespace;
-use layerstore_driver::layout::{Operation, Scratch};
+use layerstore_driver::layout::{Memo, Operation, Scratch};
 use layerstore_driver::mount;
 use layerstore_driver::plan::{IdMap, IdMapping, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{Kind, MountPlan, OpenOptions, Probe, Result};
@@ -76,11 +78,25 @@ pub(crate) fn probe(open: &OpenOptions) -> Result<Probe> {
     })
 }
 
-/// Tries everything.
+/// The memo of what was found.
+const FOUND: &str = "found";
+
+/// Tries everything, unless it is remembered.
 pub(crate) fn examine(open: &OpenOptions, operation: Operation<'_>) -> Result<Result<Found, Missing>> {
-    let scratch = Scratch::new(&open.root).map_err(|error| operation.system(error))?;
     let settled = crate::layout::settled_namespace(&open.root)?;
+    let remembered = Memo::new(&open.root, &open.runroot).get::<(bool, bool)>(FOUND);
+    if let (Some(settled), Some((user, volatile))) = (settled, remembered)
+        && user == (settled == Namespace::User)
+    {
+        return Ok(Ok(Found { namespace: settled, volatile }));
+    }
+    let scratch = Scratch::new(&open.root).map_err(|error| operation.system(error))?;
     Ok(try_all(&scratch, settled))
+}
+
+/// Remembers what was found about a root that is open now: probing alone leaves nothing.
+pub(crate) fn remember(memo: &Memo, found: Found) {
+    memo.put(FOUND, (found.namespace == Namespace::User, found.volatile));
 }
 
 fn try_all(scratch: &Scratch, settled: Option<Namespace>) -> Result<Found, Missing> {
@@ -191,8 +207,39 @@ fn try_mount(scratch: &Scratch, name: &str, found: Found) -> Result<Found, Missi
     }
 }
 
+/// What depends on the file system and on privileges, and is asked for by few.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Abilities {
+    pub(crate) id_mapped: bool,
+    pub(crate) devices: bool,
+    pub(crate) privileged_xattrs: bool,
+}
+
+/// Tries them, unless they are remembered.
+pub(crate) fn abilities(root: &Path, memo: &Memo, found: Found) -> Abilities {
+    const ABILITIES: &str = "abilities";
+    if let Some(abilities) = memo.get(ABILITIES) {
+        return abilities;
+    }
+    match Scratch::new(root) {
+        Ok(scratch) => {
+            let abilities = Abilities {
+                id_mapped: can_map_ids(&scratch, found),
+                devices: scratch.can_make_devices(),
+                privileged_xattrs: scratch.can_set_privileged_xattrs(),
+            };
+            memo.put(ABILITIES, abilities);
+            abilities
+        }
+        Err(error) => {
+            tracing::warn!(driver = NAME, %error, "could not try what the file system can; claiming nothing");
+            Abilities::default()
+        }
+    }
+}
+
 /// Whether ids of overlay mounts can be mapped here (Linux 5.19).
-pub(crate) fn can_map_ids(scratch: &Scratch, found: Found) -> bool {
+fn can_map_ids(scratch: &Scratch, found: Found) -> bool {
     let ids = vec![IdMap { on_disk: 0, shown: 100_000, count: 65_536 }];
     scratch.can_map_ids()
         && mount_mapped(scratch, found, IdMapping { users: ids.clone(), groups: ids }).is_ok()

@@ -22,12 +22,12 @@ use crate::{NAME, probe};
 pub(crate) struct VfsDriver {
     layers: Layers,
     config: Config,
-    /// Found out when it is first asked.
+    /// Found out when it is first asked for.
     abilities: OnceLock<Abilities>,
 }
 
 /// What depends on the file system and on privileges.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 struct Abilities {
     id_mapped: bool,
     devices: bool,
@@ -53,16 +53,27 @@ impl VfsDriver {
     }
 
     fn abilities(&self) -> Abilities {
-        *self.abilities.get_or_init(|| match Scratch::new(self.layers.layout().path()) {
-            Ok(scratch) => Abilities {
-                id_mapped: scratch.can_map_ids(),
-                devices: scratch.can_make_devices(),
-                privileged_xattrs: scratch.can_set_privileged_xattrs(),
-                shares_extents: scratch.shares_extents(),
-            },
-            Err(error) => {
-                tracing::warn!(driver = NAME, %error, "could not try what the file system can; claiming nothing");
-                Abilities { id_mapped: false, devices: false, privileged_xattrs: false, shares_extents: false }
+        *self.abilities.get_or_init(|| {
+            const ABILITIES: &str = "abilities";
+            let memo = self.layers.memo();
+            if let Some(abilities) = memo.get(ABILITIES) {
+                return abilities;
+            }
+            match Scratch::new(self.layers.layout().path()) {
+                Ok(scratch) => {
+                    let abilities = Abilities {
+                        id_mapped: scratch.can_map_ids(),
+                        devices: scratch.can_make_devices(),
+                        privileged_xattrs: scratch.can_set_privileged_xattrs(),
+                        shares_extents: scratch.shares_extents(),
+                    };
+                    memo.put(ABILITIES, abilities);
+                    abilities
+                }
+                Err(error) => {
+                    tracing::warn!(driver = NAME, %error, "could not try what can be done; claiming nothing");
+                    Abilities::default()
+                }
             }
         })
     }

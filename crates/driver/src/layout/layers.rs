@@ -16,6 +16,7 @@ use crate::factory::OpenOptions;
 use crate::id::LayerId;
 use crate::lease::{LayerLock, Leases};
 
+use super::memo::Memo;
 use super::operation::Operation;
 use super::record::{self, SEALED, Sealed};
 use super::root::{Format, Layer, Layout, drop_marker, marker_name};
@@ -26,7 +27,7 @@ use super::staging::Staged;
 pub struct Layers {
     layout: Layout,
     leases: Leases,
-    pub(super) runroot: PathBuf,
+    runroot: PathBuf,
 }
 
 impl Layers {
@@ -50,6 +51,11 @@ impl Layers {
     /// The book of locks and mounts.
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// What was found out about the root in this boot.
+    pub fn memo(&self) -> Memo {
+        Memo::new(self.layout.path(), &self.runroot)
     }
 
     /// An operation of this driver.

@@ -28,6 +28,7 @@
 //! in a layer's directory.
 
 mod layers;
+mod memo;
 mod operation;
 pub mod record;
 mod recover;
@@ -36,6 +37,7 @@ mod scratch;
 mod staging;
 
 pub use layers::Layers;
+pub use memo::Memo;
 pub use operation::Operation;
 pub use record::{Record, Sealed};
 pub use recover::Hooks;

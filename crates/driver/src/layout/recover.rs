@@ -9,8 +9,7 @@
 //! | after a reboot: a `sealed.json` that cannot be read | taken away: the layer was not sealed durably |
 //! | after a reboot: a `layer.json` that cannot be read, a missing parent | reported |
 //!
-//! The last three need a look at every layer and happen once per boot (a file in the runroot says that it was
-//! done): only a power cut can reorder what reached the disk.
+//! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done): only a power cut can reorder what reached the disk.
 
 use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
 
@@ -23,7 +22,7 @@ use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
 use super::root::{Layer, Layout, add_marker, drop_marker};
 
-/// In the runroot: the boot in which every layer was looked at.
+/// The memo that every layer was looked at in this boot.
 const CHECKED: &str = "checked";
 
 /// What a driver adds to recovery.
@@ -77,14 +76,10 @@ impl Layers {
             &mut report,
         )?;
         self.clear_applying(is_live, hooks, operation, &mut report)?;
-        let boot = this_boot(layout);
-        let marker = self.runroot.join(CHECKED);
-        let checked = sys::fs::read_to_string(&marker, 4096).ok();
-        if boot.is_none() || checked != boot {
+        let memo = self.memo();
+        if memo.get::<bool>(CHECKED) != Some(true) {
             self.check_all(is_live, hooks, operation, &mut report)?;
-            if let Some(boot) = boot {
-                note_checked(&self.runroot, &boot).map_err(|error| operation.system(error))?;
-            }
+            memo.put(CHECKED, true);
         }
         Ok(report)
     }
@@ -262,19 +257,4 @@ impl Layout {
     pub fn is_staged(&self, token: &str) -> sys::Result<bool> {
         Ok(self.staging.try_stat(token.as_bytes())?.is_some())
     }
-}
-
-/// Names this boot and this root; none where the kernel does not say.
-fn this_boot(layout: &Layout) -> Option<String> {
-    let boot = sys::fs::read_to_string("/proc/sys/kernel/random/boot_id", 4096).ok()?;
-    let stat = layout.root().stat_self().ok()?;
-    Some(format!("{} {}:{} {}\n", boot.trim(), stat.device.major, stat.device.minor, stat.inode))
-}
-
-/// Notes it with a name of its own first: several processes may do so at once. It need not outlive the boot.
-fn note_checked(runroot: &std::path::Path, boot: &str) -> sys::Result<()> {
-    let runroot = Dir::open(runroot)?;
-    let temporary = format!(".{CHECKED}.{}", std::process::id());
-    runroot.open_or_create_file(temporary.as_bytes(), 0o600)?.write_all_at(boot.as_bytes(), 0)?;
-    runroot.rename(temporary.as_bytes(), &runroot, CHECKED.as_bytes())
 }
