@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    layerstore_cli::run(layerstore_driver::Registry::new())
+    layerstore_cli::run(layerstore_builtin::registry())
 }

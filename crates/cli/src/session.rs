@@ -64,11 +64,10 @@ impl Session {
     pub(crate) fn store(&self) -> Result<Store> {
         let config = self.config()?;
         let options = StoreOptions { config, registry: self.registry.clone() };
-        let store = Store::open(options).map_err(|error| match (error.operation(), error.kind()) {
-            // What was configured is wrong, not the machine.
-            ("select driver", Kind::NotFound | Kind::InvalidInput) | ("read driver options", _) => {
-                Failure::Usage(error)
-            }
+        let store = Store::open(options).map_err(|error| match error.kind() {
+            // What was configured is wrong, not the machine: an unknown driver, option or value, or a driver that
+            // is not the store's.
+            Kind::NotFound | Kind::InvalidInput => Failure::Usage(error),
             _ => Failure::Store(error),
         })?;
         store.warnings().iter().for_each(output::warning);

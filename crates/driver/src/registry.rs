@@ -110,11 +110,12 @@ impl Registry {
             match factory.probe(&open(&**factory)?)? {
                 Probe::Usable => {
                     let warning = (factory.last_resort() && selection.priority.is_empty()).then(|| {
-                        format!(
-                            "using the driver {} as a last resort: {}",
-                            factory.name(),
+                        let why = if reasons.is_empty() {
+                            "no other driver is compiled in".to_owned()
+                        } else {
                             reasons.join("; ")
-                        )
+                        };
+                        format!("using the driver {} as a last resort: {why}", factory.name())
                     });
                     let reason = "the first of the priority list that can run here".to_owned();
                     return Ok(Selected { factory: Arc::clone(factory), reason, warning });

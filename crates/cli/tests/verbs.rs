@@ -1,0 +1,186 @@
+//! The command line as scripts see it: spellings, stdout, exit codes, errors.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
+
+mod support;
+
+use rstest::rstest;
+use serde_json::Value;
+use support::Bench;
+
+#[rstest]
+fn the_way_of_an_image_through_a_store(#[values("overlay2", "vfs")] driver: &str) {
+    let bench = Bench::new(driver);
+    let id = bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    assert!(
+        id.starts_with("sha256:") && !id.contains('\n'),
+        "pull prints the image ID as its only line: {id}"
+    );
+    assert!(bench.run(&["images"]).starts_with("REPOSITORY"));
+
+    let container = bench.run(&["create", "--name", "c", "base:1"]);
+    assert_eq!(container.len(), 64);
+    let root = bench.run(&["mount", "c"]);
+    assert_eq!(bench.run(&["mount", &container[..12]]), root, "a second call gives the same path");
+    std::fs::write(format!("{root}/etc/new"), "x").unwrap();
+    std::fs::remove_file(format!("{root}/etc/motd")).unwrap();
+    assert_eq!(bench.run(&["diff", "c"]), "C /etc\nD /etc/motd\nA /etc/new");
+
+    let changed = bench.run(&["commit", "--author", "me", "--change", "CMD [\"sh\"]", "c", "changed:2"]);
+    assert_ne!(changed, id);
+    let inspected: Value = serde_json::from_str(&bench.run(&["inspect", "changed:2"])).unwrap();
+    assert_eq!(inspected[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    assert_eq!(inspected[0]["GraphDriver"]["Name"], driver);
+
+    let refused = bench.fails(1, &["rm", "c"]);
+    assert!(refused.contains("mounted"), "{refused}");
+    assert_eq!(bench.run(&["unmount", "c"]), "c");
+    assert_eq!(bench.run(&["rm", "c"]), container);
+    let removed = bench.run(&["rmi", "changed:2"]);
+    let lines: Vec<_> = removed.lines().collect();
+    assert_eq!(lines.first(), Some(&"Untagged: changed:2"));
+    assert_eq!(lines.get(1), Some(&format!("Deleted: {changed}").as_str()));
+    bench.run(&["rmi", "base:1"]);
+    assert_eq!(bench.run(&["layer", "list"]).lines().count(), 1, "only the header line is left");
+    assert_eq!(bench.fails(0, &["check"]), "");
+}
+
+#[rstest]
+fn a_layer_by_hand(#[values("overlay2", "vfs")] driver: &str) {
+    let bench = Bench::new(driver);
+    let tar = bench.path("layer.tar");
+    std::fs::create_dir_all(bench.path("tree/d")).unwrap();
+    std::fs::write(bench.path("tree/d/f"), "data").unwrap();
+    let tree = bench.path("tree");
+    let made = std::process::Command::new("tar")
+        .args(["-C", tree.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "d"])
+        .status()
+        .unwrap();
+    assert!(made.success());
+
+    assert_eq!(bench.run(&["layer", "create", "base"]), "base");
+    bench.run(&["layer", "apply", "base", tar.to_str().unwrap()]);
+    bench.run(&["layer", "seal", "base"]);
+    assert_eq!(bench.run(&["layer", "create", "--parent", "base", "top"]), "top");
+    let root = bench.run(&["layer", "mount", "top"]);
+    std::fs::write(format!("{root}/d/g"), "more").unwrap();
+    assert_eq!(bench.run(&["layer", "changes", "top"]), "C /d\nA /d/g");
+    assert_eq!(bench.run(&["layer", "changes", "top", "--base", "base"]), "C /d\nA /d/g");
+    let plan: Value = serde_json::from_str(&bench.run(&["layer", "plan", "top"])).unwrap();
+    assert!(plan["type"].is_string(), "{plan}");
+    let refused = bench.fails(1, &["layer", "remove", "base"]);
+    assert!(refused.starts_with("layerstore: "), "{refused}");
+    assert_eq!(bench.run(&["layer", "unmount", "top"]), "top");
+    let diff = bench.output(&["layer", "diff", "top"]);
+    assert!(diff.status.success());
+    let names =
+        std::process::Command::new("tar").arg("-tf").arg(write(&bench, &diff.stdout)).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&names.stdout), "d/\nd/g\n");
+    bench.run(&["layer", "remove", "top"]);
+    bench.run(&["layer", "remove", "base"]);
+}
+
+fn write(bench: &Bench, bytes: &[u8]) -> std::path::PathBuf {
+    let path = bench.path("diff.tar");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[rstest]
+#[case::an_unknown_verb(2, &["frobnicate"], "unrecognized")]
+#[case::an_unknown_driver(2, &["--driver", "zfs9", "info"], "known drivers")]
+#[case::an_unknown_option(2, &["--driver-opt", "colour=blue", "info"], "colour")]
+#[case::a_missing_configuration(2, &["--config", "/nonexistent/storage.toml", "info"], "/nonexistent/storage.toml")]
+#[case::an_unknown_image(1, &["history", "nothing"], "nothing")]
+#[case::an_unknown_container(1, &["mount", "nothing"], "nothing")]
+#[case::an_unknown_transport(1, &["pull", "ftp:x"], "ftp")]
+#[case::junit_where_it_has_no_meaning(2, &["--format", "junit", "images"], "conformance")]
+fn failures(#[case] code: i32, #[case] arguments: &[&str], #[case] word: &str) {
+    let stderr = Bench::new("vfs").fails(code, arguments);
+    assert!(stderr.contains(word), "{stderr}");
+}
+
+#[test]
+fn an_error_is_one_line_and_a_hint_or_an_object() {
+    let bench = Bench::new("vfs");
+    let text = bench.fails(1, &["history", "nothing"]);
+    let mut lines = text.lines();
+    assert!(lines.next().is_some_and(|line| line.starts_with("layerstore: ")), "{text}");
+    assert!(lines.all(|line| line.starts_with("hint: ")), "{text}");
+
+    let object: Value =
+        serde_json::from_str(&bench.fails(1, &["--format", "json", "history", "nothing"])).unwrap();
+    for key in ["kind", "code", "operation", "driver", "layer", "message", "hint"] {
+        assert!(object["error"].get(key).is_some(), "{key} is missing in {object}");
+    }
+    assert_eq!(object["error"]["kind"], "NotFound");
+}
+
+#[test]
+fn refused_input_has_a_stable_code_and_leaves_nothing() {
+    let bench = Bench::new("vfs");
+    // A header whose name climbs out of the root.
+    let mut header = tar_header("../evil");
+    header.extend_from_slice(&[0; 1024]);
+    std::fs::write(bench.path("evil.tar"), header).unwrap();
+    let evil = bench.path("evil.tar");
+    bench.run(&["layer", "create", "base"]);
+    let stderr = bench.fails(1, &["--format", "json", "layer", "apply", "base", evil.to_str().unwrap()]);
+    let object: Value = serde_json::from_str(&stderr).unwrap();
+    assert_eq!(object["error"]["code"], "PATH_ESCAPE", "{object}");
+    assert!(!bench.path("evil").exists());
+    let pulled = bench.fails(1, &["pull", &format!("rootfs:{}", evil.display())]);
+    assert!(pulled.contains("PATH_ESCAPE"), "{pulled}");
+    assert_eq!(bench.run(&["images", "--format", "json"]), "[]");
+    assert_eq!(bench.run(&["layer", "list"]).lines().count(), 2, "the header and the layer made by hand");
+}
+
+/// A ustar header of an empty file.
+fn tar_header(name: &str) -> Vec<u8> {
+    let mut header = vec![0_u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..108].copy_from_slice(b"0000644\0");
+    for field in [108, 116] {
+        header[field..field + 8].copy_from_slice(b"0000000\0");
+    }
+    for field in [124, 136] {
+        header[field..field + 12].copy_from_slice(b"00000000000\0");
+    }
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+#[rstest]
+#[case("bash")]
+#[case("zsh")]
+#[case("fish")]
+fn completions_know_every_verb(#[case] shell: &str) {
+    let script = Bench::new("vfs").run(&["completions", shell]);
+    for verb in ["pull", "untag", "conformance", "commit"] {
+        assert!(script.contains(verb), "{verb}");
+    }
+}
+
+#[test]
+fn man_pages_are_written_for_every_verb() {
+    let bench = Bench::new("vfs");
+    bench.run(&["man", "pages"]);
+    for page in ["layerstore.1", "layerstore-pull.1", "layerstore-layer-apply.1"] {
+        assert!(bench.path("pages").join(page).exists(), "{page}");
+    }
+}
+
+#[test]
+fn info_says_where_each_value_came_from() {
+    let bench = Bench::new("vfs");
+    std::fs::write(bench.path("storage.toml"), "[storage]\nsync = \"none\"\n").unwrap();
+    let info = bench.run(&["--config", "storage.toml", "info"]);
+    assert!(info.contains("driver: vfs"), "{info}");
+    assert!(info.contains("LAYERSTORE_ROOT"), "{info}");
+    let sync = info.lines().find(|line| line.contains("sync =")).unwrap_or_default();
+    assert!(sync.contains("none") && sync.contains("storage.toml:2"), "{sync}");
+}
