@@ -173,44 +173,6 @@ fn plans_of_every_shape_can_be_attached(
     });
 }
 
-/// Prints what a mount costs beside the bare calls; not a test of anything.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_mount() {
-    use layerstore_sys::mount::legacy;
-    Kernel::This.run(|| {
-        for place in ["/dev/shm", "/var/tmp"] {
-            let top = tempfile::tempdir_in(place).unwrap();
-            let driver = Plain::open(&top.path().join("root"));
-            let target = driver.target("mnt");
-            common::upper(&driver.root.join("bare"));
-            let root = driver.root.display().to_string();
-            let options = format!("lowerdir={root}/base,upperdir={root}/bare/diff,workdir={root}/bare/work");
-            let median = |work: &mut dyn FnMut()| {
-                let mut times: Vec<_> = (0..201)
-                    .map(|_| {
-                        let start = std::time::Instant::now();
-                        work();
-                        start.elapsed()
-                    })
-                    .collect();
-                times.sort();
-                times[100]
-            };
-            let bare = median(&mut || {
-                legacy::mount("overlay", "overlay", &target, false, options.as_bytes()).unwrap();
-                layerstore_sys::mount::unmount(&target).unwrap();
-            });
-            let ours = median(&mut || {
-                driver.mount(&id("layer"), &writable(), &target).unwrap();
-                driver.unmount(&id("layer"), &target).unwrap();
-            });
-            let detached = median(&mut || drop(driver.mount_detached(&id("layer"), &writable()).unwrap()));
-            println!("{place}: bare {bare:?}, mount and unmount {ours:?}, detached {detached:?}");
-        }
-    });
-}
-
 #[rstest]
 fn a_base_layer_is_bound_and_cannot_be_written(
     #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
