@@ -261,11 +261,11 @@ fn sparse(bench: &Bench) -> Outcome {
 }
 
 fn root(bench: &Bench) -> Outcome {
-    let changes = [put("a16-x", file("x")), put("", dir(0o1711).mtime(16, 17))];
+    let changes = [put("a16-x", file("x")), put("", dir(0o1731).mtime(16, 17))];
     applied(bench, &Tree::new(), &[&changes, &[changes[1].clone(), changes[0].clone()]])?;
     let other = bench.another("base")?;
     let base = kit::layer(&*other, "base", None, &changes)?;
-    let expected = tree! { "" => dir(0o1711).mtime(16, 17), "a16-x" => file("x") };
+    let expected = tree! { "" => dir(0o1731).mtime(16, 17), "a16-x" => file("x") };
     kit::ensure_same(&expected, &kit::show_of(bench, &*other, &base)?, "the base layer")
 }
 

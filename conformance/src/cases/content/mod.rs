@@ -2,9 +2,9 @@
 //! make of each other's changesets (X).
 
 use crate::case::{Action, Case};
-use crate::saboteur::Saboteur;
 
 mod applying;
+mod between;
 mod copying_up;
 mod diffing;
 mod hiding;
@@ -12,6 +12,7 @@ mod kit;
 mod linking;
 mod normal;
 mod random;
+mod saboteurs;
 mod scenarios;
 mod viewing;
 mod walking;
@@ -27,10 +28,10 @@ pub(super) const CASES: &[&[Case]] = &[
     viewing::CASES,
     copying_up::CASES,
     random::CASES,
+    between::CASES,
 ];
 
 /// The tables of actions.
 pub(super) const ACTIONS: &[&[Action]] = &[];
 
-/// The tables of saboteurs.
-pub(crate) const SABOTEURS: &[&[Saboteur]] = &[];
+pub(crate) use saboteurs::SABOTEURS;
