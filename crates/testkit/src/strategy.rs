@@ -90,15 +90,16 @@ pub fn inode(options: Options) -> impl Strategy<Value = Inode> {
         1 => Just(b"dangling \xff".to_vec()),
     ];
     let device = (0..300_u32, 1..70_000_u32);
-    let devices = u32::from(options.devices);
+    // A weight of zero is a panic: what is switched off becomes something else.
+    let device_or_fifo = move |kind: Kind| if options.devices { kind } else { Kind::Fifo };
     let kind = prop_oneof![
         8 => data().prop_map(Kind::File),
         6 => Just(Kind::Dir),
         3 => target.prop_map(Kind::Symlink),
         1 => Just(Kind::Fifo),
         1 => Just(if options.sockets { Kind::Socket } else { Kind::Fifo }),
-        devices => device.clone().prop_map(|(major, minor)| Kind::Char(major, minor)),
-        devices => device.prop_map(|(major, minor)| Kind::Block(major, minor)),
+        1 => device.clone().prop_map(move |(major, minor)| device_or_fifo(Kind::Char(major, minor))),
+        1 => device.prop_map(move |(major, minor)| device_or_fifo(Kind::Block(major, minor))),
     ];
     let extra = prop::sample::select((0..6).collect::<Vec<usize>>());
     let user = btree_map(
@@ -134,9 +135,9 @@ pub fn inode(options: Options) -> impl Strategy<Value = Inode> {
 pub fn tree(options: Options, size: usize) -> impl Strategy<Value = Tree> {
     let entry = prop_oneof![
         8 => inode(options).prop_map(|inode| (Some(inode), Path::root())),
-        u32::from(options.links) => path().prop_map(|target| (None, target)),
+        1 => path().prop_map(|target| (None, target)),
     ];
-    (vec((path(), entry), 0..size), time()).prop_map(|(entries, (seconds, nanos))| {
+    (vec((path(), entry), 0..size), time()).prop_map(move |(entries, (seconds, nanos))| {
         let mut tree = Tree::new();
         for (path, (inode, target)) in entries {
             let free = path.ancestors().all(|above| tree.get(above).is_none_or(Inode::is_dir));
@@ -145,7 +146,7 @@ pub fn tree(options: Options, size: usize) -> impl Strategy<Value = Tree> {
             };
             match inode {
                 Some(inode) if free => drop(tree.put(path, inode)),
-                None if free && linkable(&tree) => drop(tree.put(path, Entry::Link(target))),
+                None if options.links && free && linkable(&tree) => drop(tree.put(path, Entry::Link(target))),
                 _ => {}
             }
         }
@@ -161,8 +162,9 @@ pub fn tree(options: Options, size: usize) -> impl Strategy<Value = Tree> {
 pub fn changeset(options: Options, size: usize) -> impl Strategy<Value = Vec<Change>> {
     let change = prop_oneof![
         8 => (path(), inode(options)).prop_map(|(path, inode)| Change::Put(path, inode.into())),
-        u32::from(options.links) =>
-            (path(), path()).prop_map(|(path, target)| Change::Put(path, Entry::Link(target))),
+        1 => (path(), path()).prop_map(move |(path, target)| {
+            if options.links { Change::Put(path, Entry::Link(target)) } else { Change::Remove(path) }
+        }),
         2 => path().prop_map(Change::Remove),
         1 => path().prop_map(Change::Opaque),
         1 => (Just(Path::root()), mode(), time()).prop_map(|(root, mode, (seconds, nanos))| {
@@ -180,7 +182,9 @@ pub fn edits(options: Options, size: usize) -> impl Strategy<Value = Vec<Edit>> 
         4 => (path(), 0..100_u64, vec(any::<u8>(), 1..30))
             .prop_map(|(path, offset, bytes)| Edit::Write(path, offset, bytes)),
         1 => (path(), 0..100_u64).prop_map(|(path, length)| Edit::Truncate(path, length)),
-        u32::from(options.links) * 2 => two().prop_map(|(old, new)| Edit::Link(old, new)),
+        2 => two().prop_map(move |(old, new)| {
+            if options.links { Edit::Link(old, new) } else { Edit::Rename(old, new) }
+        }),
         4 => path().prop_map(Edit::Unlink),
         1 => path().prop_map(Edit::RemoveDir),
         2 => path().prop_map(Edit::RemoveTree),
@@ -200,8 +204,32 @@ mod tests {
     use super::*;
     use crate::{disk, dump, model};
 
+    const NOTHING: Options =
+        Options { devices: false, privileged_xattrs: false, links: false, sockets: false };
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_switched_off_does_not_occur(
+            tree in tree(NOTHING, 30), changes in changeset(NOTHING, 30), edits in edits(NOTHING, 30),
+        ) {
+            let plain = |inode: &Inode| !matches!(inode.kind, Kind::Char(..) | Kind::Block(..) | Kind::Socket)
+                && !inode.meta.xattrs.keys().any(|name| name.starts_with(b"trusted.") || name.starts_with(b"security."));
+            prop_assert!(tree.iter().all(|(path, inode)| plain(inode) && tree.group(path.clone()).len() == 1));
+            let plain_put = |change: &Change| match change {
+                Change::Put(_, Entry::Inode(inode)) => plain(inode),
+                Change::Put(_, Entry::Link(_)) => false,
+                _ => true,
+            };
+            prop_assert!(changes.iter().all(plain_put));
+            let plain_edit = |edit: &Edit| match edit {
+                Edit::Make(_, inode) => plain(inode),
+                Edit::Link(..) => false,
+                _ => true,
+            };
+            prop_assert!(edits.iter().all(plain_edit));
+        }
 
         #[test]
         fn any_tree_can_be_written_and_read_back(tree in tree(Options::default(), 30)) {
