@@ -33,7 +33,8 @@ pub struct Entry {
     pub path: RelPath,
     /// What it is.
     pub kind: Kind,
-    /// Owner, mode, time and xattrs; ignored for [`Kind::HardLink`], which shares its target's.
+    /// Owner, mode, time and xattrs. For [`Kind::HardLink`] a copy of its target's, for the programs that set it
+    /// again when they read it in a tar; a sink of ours ignores it.
     pub metadata: Metadata,
 }
 

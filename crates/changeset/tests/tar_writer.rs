@@ -180,10 +180,7 @@ fn items(past: bool, marks: bool) -> impl Strategy<Value = Vec<Seen>> {
                     if kind == (Kind::HardLink { target: path.clone() }) {
                         return None;
                     }
-                    // A hard link's attributes are its target's and are not written.
-                    let xattrs =
-                        if matches!(kind, Kind::HardLink { .. }) { Xattrs::new() } else { metadata.xattrs };
-                    Change::Put(Entry { path, kind, metadata: Metadata { xattrs, ..metadata } })
+                    Change::Put(Entry { path, kind, metadata })
                 }
             };
             let data = if matches!(change, Change::Put(_)) { data } else { None };

@@ -10,7 +10,7 @@ use std::io::{BufWriter, Write};
 
 use super::header::BLOCK;
 use super::write_header::Fields;
-use crate::change::{Change, Device, Entry, Kind, Metadata, Xattrs};
+use crate::change::{Change, Device, Entry, Kind, Metadata};
 use crate::encoding::tar as names;
 use crate::error::{Code, Error, Result};
 use crate::path::RelPath;
@@ -81,7 +81,6 @@ impl<W: Write> Writer<W> {
         device: Device,
         metadata: &Metadata,
     ) -> Result<()> {
-        static NONE: Xattrs = Xattrs::new();
         let fields = Fields {
             name,
             kind,
@@ -92,8 +91,8 @@ impl<W: Write> Writer<W> {
             gid: metadata.gid,
             mtime: metadata.mtime,
             device,
-            // A hard link's attributes are its target's.
-            xattrs: if kind == b'1' { &NONE } else { &metadata.xattrs },
+            // A hard link's too: who sets its owner again, as containerd does, loses file capabilities by that.
+            xattrs: &metadata.xattrs,
         };
         self.header.clear();
         fields.write(&mut self.header);

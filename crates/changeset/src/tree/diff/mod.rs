@@ -78,11 +78,14 @@ pub fn diff(base: &View, now: &View, sink: &mut dyn ChangeSink, context: &Contex
             Told::Put { path, was, now, dir, carrier } => (path, was, now, dir, carrier),
         };
         let put = |kind, metadata| Change::Put(Entry { path: path.clone(), kind, metadata });
-        if let Some(target) = carrier {
-            sink.put(put(Kind::HardLink { target: target.clone() }, Metadata::default()), None)?;
-            return Ok(true);
-        }
-        match describe(now, dir) {
+        let described = match carrier {
+            // Of no use to us, but docker, containerd and podman set on the inode what a further name says.
+            Some(target) => now
+                .metadata()
+                .map(|metadata| Some((Kind::HardLink { target: target.clone() }, metadata, None))),
+            None => describe(now, dir),
+        };
+        match described {
             Ok(Some((kind, metadata, data))) => {
                 progress.bytes += if let Kind::File { size } = kind { size } else { 0 };
                 let mut data = data;
