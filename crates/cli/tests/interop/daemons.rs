@@ -98,6 +98,14 @@ impl Containerd {
         client(self.folder.path(), arguments)
     }
 
+    /// Ends it, and fails where it leaves mounts.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        let Self { _daemon: daemon, folder } = self;
+        drop(daemon);
+        assert_eq!(mounts_below(folder.path()), Vec::<String>::new());
+    }
+
     /// Where it listens.
     fn address(&self) -> PathBuf {
         self.folder.path().join("socket")
@@ -145,7 +153,7 @@ impl Dockerd {
     pub(crate) fn stop(self) {
         let Self { daemon, containerd, folder } = self;
         drop(daemon);
-        drop(containerd);
+        containerd.stop();
         assert_eq!(mounts_below(folder.path()), Vec::<String>::new());
     }
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
 
+mod committed;
 mod daemons;
 mod peers;
 mod sample;

@@ -21,10 +21,15 @@ use crate::peers::{peer, run, umoci};
 pub(crate) enum Level {
     /// What every peer keeps.
     Common,
-    /// And a PAX sparse file, which docker and containers/storage cannot give back ("Digest did not match", "could
-    /// not verify layer data"), and an entry whose parent is a symlink below, which overlayfs snapshotters of
-    /// others put where the symlink stands; and directories that became something else as umoci writes it, with
-    /// whiteouts below what is no directory any more ("unlinkat: not a directory" in docker and containers/storage).
+    /// And what some of them cannot read or keep:
+    /// - a PAX sparse file: docker and containers/storage cannot give the layer back ("Digest did not match",
+    ///   "could not verify layer data");
+    /// - directories that became something else, as umoci writes it, with whiteouts below what is no directory
+    ///   any more: "unlinkat: not a directory" in docker and containers/storage;
+    /// - an entry whose parent is a symlink of a lower layer, and a hard link to a file of a lower layer: the
+    ///   overlay snapshotter of containerd sees one layer at a time;
+    /// - a file in a directory with a default ACL, which containerd lets it inherit;
+    /// - a symlink with two names, which the vfs driver of containers/storage makes two of.
     Awkward,
 }
 
@@ -59,7 +64,7 @@ impl Sample {
         run(&mut umoci(&["new", "--image", &image]));
 
         fs::create_dir(at("one")).unwrap();
-        write_tree(&first_layer(), &layerstore_sys::Dir::open(at("one")).unwrap()).unwrap();
+        write_tree(&first_layer(level), &layerstore_sys::Dir::open(at("one")).unwrap()).unwrap();
         let mut tar = peer("tar");
         tar.args([
             "--create",
@@ -96,7 +101,7 @@ impl Sample {
 }
 
 /// Every kind of entry and attribute.
-fn first_layer() -> Tree {
+fn first_layer(level: Level) -> Tree {
     let long = "n".repeat(250);
     let deep = format!("odd/{}/{}/end", "d".repeat(200), "e".repeat(200));
     let mut tree = tree! {
@@ -122,7 +127,6 @@ fn first_layer() -> Tree {
         "odd/marked" => dir(0o750).xattr("user.origin", "sample").mtime(18, 0),
         "odd/shared" => file("acl").mode(0o664).xattr("system.posix_acl_access", acl(0o664, 1000, 6)).mtime(19, 0),
         "odd/inherit" => dir(0o775).xattr("system.posix_acl_default", acl(0o775, 1000, 7)).mtime(20, 0),
-        "odd/inherit/child" => file("made before the ACL").mtime(21, 0),
         "odd/sparse" => file(Data::hole(1 << 20).with(1 << 19, b"in the middle")).mtime(22, 0),
         "opt/from/a" => file("a").mtime(30, 0),
         "opt/from/b/c" => file("c").mode(0o600).mtime(31, 0),
@@ -135,7 +139,6 @@ fn first_layer() -> Tree {
         "usr/bin/alias" => link("usr/bin/su"),
         "usr/lib/su" => link("usr/bin/su"),
         "usr/lib/link" => symlink("/usr/bin").mtime(43, 0),
-        "usr/lib/link-too" => link("usr/lib/link"),
         "var/cache/apt/archive" => file("hidden by the opaque whiteout").mtime(50, 0),
         "var/cache/index" => file("hidden too").mtime(51, 0),
         "var/mail" => symlink("spool/mail").mtime(52, 0),
@@ -143,6 +146,10 @@ fn first_layer() -> Tree {
     };
     tree.put(format!("odd/{long}").as_str(), file("a long name").mtime(60, 0));
     tree.put(deep.as_str(), file("a long path").mtime(61, 0));
+    if level == Level::Awkward {
+        tree.put("odd/inherit/child", file("made before the ACL").mtime(21, 0));
+        tree.put("usr/lib/link-too", link("usr/lib/link"));
+    }
     for n in 0..150_u32 {
         let bytes: Vec<u8> = (0..n * 37).map(|byte| (byte * (n + 1)) as u8).collect();
         tree.put(format!("usr/share/n{}/{n}", n % 7).as_str(), file(bytes).mtime(i64::from(n) * 1000, n));
@@ -184,13 +191,12 @@ fn third_layer(level: Level) -> Vec<u8> {
         ("var/cache/fresh", b'0', ""),
         ("var/cache/.wh..wh..opq", b'0', ""),
         ("etc/.wh.motd", b'0', ""),
-        ("usr/share/linked", b'1', "etc/shadow"),
         ("usr/share/n2", b'0', ""),
         ("usr/share/n6", b'2', "n4"),
         ("without/parents/file", b'0', ""),
     ];
     if level == Level::Awkward {
-        entries.extend([("bin/through-a-symlink", b'0', ""), ("var/mail-too", b'2', "mail")]);
+        entries.extend([("bin/through-a-symlink", b'0', ""), ("usr/share/linked", b'1', "etc/shadow")]);
     }
     let mut tar: Vec<u8> = entries.into_iter().flat_map(|(name, kind, to)| header(name, kind, to)).collect();
     tar.extend([0; 1024]);
