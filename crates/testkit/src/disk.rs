@@ -75,8 +75,10 @@ fn read_inode(dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Inode> {
 }
 
 fn read_xattrs(on: On<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    // The host's labels, and the names under which xfs shows the ACLs a second time.
+    const NOT_OURS: [&[u8]; 3] = [b"security.selinux", b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
     let mut found = BTreeMap::new();
-    for name in xattr::list(on)?.into_iter().filter(|name| name != b"security.selinux") {
+    for name in xattr::list(on)?.into_iter().filter(|name| !NOT_OURS.contains(&&**name)) {
         if let Some(value) = xattr::get(on, &name)? {
             found.insert(name, value);
         }

@@ -84,7 +84,11 @@ impl Edit {
             }
             Self::Rename(old, new) => {
                 let ((from, old), (to, new)) = (disk::descend(root, old)?, disk::descend(root, new)?);
-                Ok(from.rename(old, &to, new)?)
+                Ok(from.rename(old, &to, new).map_err(|error| match error.errno() {
+                    // rename(2) allows both for a directory that is not empty; xfs says the one, overlay the other.
+                    Errno::EXIST => layerstore_sys::Error::new("renameat2", "", Errno::NOTEMPTY),
+                    _ => error,
+                })?)
             }
             Self::SetMode(path, mode) => {
                 let (dir, name) = disk::descend(root, path)?;

@@ -232,6 +232,7 @@ pub fn is_reserved(name: &[u8]) -> bool {
         .any(|prefix| text.starts_with(prefix))
         || ["user.rootlesscontainers", "security.selinux", "security.ima", "security.evm", "system.nfs4_acl"]
             .contains(&&*text)
+        || ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"].contains(&&*text)
 }
 
 #[cfg(test)]
