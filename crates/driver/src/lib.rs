@@ -27,6 +27,8 @@ pub use factory::{DriverFactory, OpenOptions, Probe};
 pub use id::LayerId;
 pub use layerstore_changeset::context::{Context, Progress};
 pub use layerstore_changeset::tree::{Applied, ChangeKind, PathChange, Usage};
+/// The system calls that the interfaces of this crate speak of, for drivers outside of this workspace.
+pub use layerstore_sys as sys;
 pub use lease::Leases;
 pub use mount::DriverExt;
 pub use options::{DriverOptions, OptionKind, OptionSpec};

@@ -1,0 +1,3 @@
+//! The whole conformance suite, on this driver.
+
+layerstore_conformance::suite!(plain_driver::Plain);
