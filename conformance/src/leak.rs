@@ -2,6 +2,8 @@
 //! files where none belong (clause M12).
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use layerstore_sys as sys;
@@ -108,7 +110,7 @@ pub(crate) fn unmount_below(directory: &Path) {
         let Some(target) = line.split(' ').nth(4) else { continue };
         if target.starts_with(&prefix) {
             // What cannot be taken away here goes with the process's mount namespace.
-            let _ = nix::mount::umount2(unescape(target).as_slice(), nix::mount::MntFlags::MNT_DETACH);
+            let _ = sys::mount::unmount_lazily(Path::new(OsStr::from_bytes(&unescape(target))));
         }
     }
 }

@@ -63,11 +63,9 @@ fn attempt(dir: &Dir, what: impl FnOnce(&Dir) -> sys::Result<()>) -> Result {
 }
 
 fn mounts(dir: &Dir) -> Result {
-    use nix::mount::{MntFlags, MsFlags};
-    let path = dir.path();
-    nix::mount::mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(|errno| format!("mount(2) says {errno}; run as root, or with a user namespace"))?;
-    nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(|errno| format!("umount2(2) says {errno}"))
+    sys::mount::legacy::bind(dir.path(), dir.path())
+        .map_err(|error| format!("{error}; run as root, or with a user namespace"))?;
+    sys::mount::unmount_lazily(dir.path()).map_err(text)
 }
 
 fn holes(dir: &Dir) -> Result {

@@ -3,6 +3,8 @@
 //!
 //! A program of its own, because it starts itself again for every worker.
 
+#![allow(clippy::disallowed_methods, clippy::panic, reason = "a test program")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;

@@ -255,7 +255,7 @@ fn attached_lives(bench: &Bench) -> Outcome {
     ensure_eq!(tree.names(), "base middle theirs", "names in the mount of the dead process");
     ensure_taken(bench, &**driver, &layer, "beside the mount of a dead process")?;
     let found: Vec<_> = driver.mounts(&layer)?.into_iter().map(|mounted| mounted.target).collect();
-    ensure_eq!(found, [target.clone()], "where the layer is mounted");
+    ensure_eq!(found.as_slice(), std::slice::from_ref(&target), "where the layer is mounted");
     driver.unmount(&layer, &target)?;
     ensure_free(bench, &layer, "after this process undid the mount of the dead one")
 }

@@ -55,6 +55,11 @@ pub fn registry(factory: Arc<dyn DriverFactory>) -> Registry {
     wrapped.fold(Registry::new().with(Shared(Arc::clone(&factory))), Registry::with)
 }
 
+/// A factory under another name, so that a registry can hold it beside the whole one.
+pub fn named(name: &'static str, inner: Arc<dyn DriverFactory>) -> impl DriverFactory + 'static {
+    Named { name, inner }
+}
+
 /// What the driver that breaks a clause is called.
 pub fn driver_name(clause: &str) -> String {
     format!("saboteur{}", clause.to_ascii_lowercase())

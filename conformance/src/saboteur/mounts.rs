@@ -13,7 +13,6 @@ use layerstore_driver::{
     PlanOptions, Result,
 };
 use layerstore_sys as sys;
-use nix::mount::{MntFlags, MsFlags};
 
 use super::{Sabotage, Saboteur, broken};
 
@@ -135,8 +134,7 @@ impl Sabotage for MountsAside {
         if let (true, Access::ReadOnly, Some(path)) = (writable, options.access, path_of(&plan)) {
             // ROOT/driver.json upon itself: nobody removes that while the root is in use.
             let file = path.ancestors().nth(2).unwrap_or(&path).join("driver.json");
-            let bound = nix::mount::mount(Some(&file), &file, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-            if bound.is_ok() {
+            if sys::mount::legacy::bind(&file, &file).is_ok() {
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).push(file);
             }
         }
@@ -148,7 +146,7 @@ impl Drop for MountsAside {
     fn drop(&mut self) {
         for path in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).rev() {
             // What is left goes with the worker's mount namespace, and shows as a leak.
-            let _ = nix::mount::umount2(&path, MntFlags::MNT_DETACH);
+            let _ = sys::mount::unmount_lazily(&path);
         }
     }
 }
