@@ -25,7 +25,8 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         clause: "L2",
         what: "a child's root loses the xattrs",
         wrap: broken::<LosesRootXattrs>,
-        also: &[],
+        // What a view's root shows is looked at in a child as well.
+        also: &["V10"],
     },
     Saboteur {
         clause: "L3",
