@@ -6,7 +6,6 @@ use layerstore_conformance::clause::clauses;
 use layerstore_conformance::{cases, list, saboteur};
 
 #[test]
-#[ignore = "until the saboteurs of the content clauses are there"]
 fn every_clause_has_a_case_and_exactly_one_saboteur() {
     let wrong: Vec<_> = list::list()
         .into_iter()
