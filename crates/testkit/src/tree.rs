@@ -248,6 +248,16 @@ impl Tree {
         self
     }
 
+    /// The same tree with an inode of its own for every name.
+    #[must_use]
+    pub fn without_groups(&self) -> Self {
+        let mut apart = Self::nothing();
+        for (path, inode) in self.iter() {
+            apart.insert(path.clone(), inode.clone());
+        }
+        apart
+    }
+
     /// Changes every inode.
     pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut Inode)) {
         self.inodes.values_mut().for_each(&mut change);

@@ -170,7 +170,7 @@ pub(super) fn mirrored(bench: &Bench, name: &str, lower: &Tree, edits: &[Edit]) 
     let (child, view) = kit::writable(bench, name, Some(&base))?;
     let (_, plain) = kit::folder(bench, &format!("{name}-plain"))?;
     disk::write_tree(&lower, &plain)?;
-    let now = {
+    let live = {
         let root = view.dir()?;
         for edit in edits {
             let (found, expected) = (edit.perform(&root), edit.perform(&plain));
@@ -179,9 +179,16 @@ pub(super) fn mirrored(bench: &Bench, name: &str, lower: &Tree, edits: &[Edit]) 
         kit::shown(&view)?
     };
     let expected = layerstore_testkit::read_tree(&plain)?.with_times_capped(YEAR_2020);
-    kit::ensure_same(&expected, &now.clone().with_times_capped(YEAR_2020), "the view")?;
+    // Where copy-up breaks groups, the mount that did it may show one inode under two numbers; the next does not.
+    let groups = |tree: &Tree| {
+        if bench.driver().capabilities().links_survive_copy_up { tree.clone() } else { tree.without_groups() }
+    };
+    let capped = live.clone().with_times_capped(YEAR_2020);
+    kit::ensure_same(&groups(&expected), &groups(&capped), "the view")?;
     view.unmount()?;
-    kit::ensure_same(&now, &kit::show(bench, &child)?, "the view, mounted again,")?;
+    let now = kit::show(bench, &child)?;
+    kit::ensure_same(&groups(&live), &groups(&now), "the view, mounted again,")?;
+    kit::ensure_same(&expected, &now.clone().with_times_capped(YEAR_2020), "the view, mounted again,")?;
     kit::ensure_changes(&model::diff(&lower, &now), &kit::diff(bench, &child, Base::Parent)?, "its diff")?;
     Ok((child, now))
 }
