@@ -44,14 +44,17 @@ impl Edit {
     /// Does it below a directory.
     ///
     /// # Errors
-    /// The failing call's errno; nothing was changed then.
+    /// The failing call's errno; nothing was changed then. A directory that is not empty is `ENOTEMPTY`, also
+    /// where the file system says `EEXIST`: POSIX allows both.
     pub fn perform(&self, root: &Dir) -> Result<(), Errno> {
         self.attempt(root).map_err(|error| {
+            let full = matches!(self, Self::Rename(..) | Self::RemoveDir(_));
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<layerstore_sys::Error>());
-            inner.map_or_else(
+            let errno = inner.map_or_else(
                 || Errno::from_io_error(&error).unwrap_or(Errno::IO),
                 layerstore_sys::Error::errno,
-            )
+            );
+            if full && errno == Errno::EXIST { Errno::NOTEMPTY } else { errno }
         })
     }
 

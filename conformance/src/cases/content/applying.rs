@@ -325,6 +325,7 @@ fn reserved(bench: &Bench) -> Outcome {
         "user.rootlesscontainers",
         "security.selinux",
         "security.ima",
+        "trusted.SGI_ACL_FILE",
     ] {
         changes.push(put(&format!("a20-{name}"), file("x").xattr(name, "0:0:0755")));
     }
