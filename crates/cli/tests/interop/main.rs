@@ -4,9 +4,11 @@
 //! What a peer is known to lose is taken out of the comparison with that peer alone, and said there.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail tests")]
 
 mod committed;
 mod daemons;
+mod debian;
 mod peers;
 mod sample;
 mod sources;

@@ -153,14 +153,21 @@ impl Unpacked {
 }
 
 /// What umoci unpacks from an image; `scratch` is a directory that is not there yet. umoci reads neither archives
-/// nor zstd, so skopeo makes a layout with gzip of it first; the diff IDs stay.
+/// nor zstd, so skopeo makes a layout with gzip of those first; the diff IDs stay.
 #[track_caller]
 pub(crate) fn unpacked_by_umoci(reference: &str, scratch: &Path) -> Unpacked {
     fs::create_dir(scratch).unwrap();
-    let plain = format!("dir:{}", scratch.join("dir").display());
-    run(&mut skopeo(&["copy", "-q", "--dest-decompress", reference, &plain]));
-    let image = format!("{}:image", scratch.join("layout").display());
-    run(&mut skopeo(&["copy", "-q", &plain, &format!("oci:{image}")]));
+    let mut image = format!("{}:image", scratch.join("layout").display());
+    match reference.strip_prefix("oci:") {
+        Some(layout) if !run(&mut skopeo(&["inspect", "--raw", reference])).contains("zstd") => {
+            image = layout.to_owned();
+        }
+        _ => {
+            let plain = format!("dir:{}", scratch.join("dir").display());
+            run(&mut skopeo(&["copy", "-q", "--dest-decompress", reference, &plain]));
+            run(&mut skopeo(&["copy", "-q", &plain, &format!("oci:{image}")]));
+        }
+    }
     let bundle = scratch.join("bundle");
     Unpacked::by(|| {
         run(umoci(&["unpack", "--image", &image]).arg(&bundle));
