@@ -70,7 +70,7 @@ impl Hooks for Repair<'_> {
             && !self.lower_is_good(layer, &parent)
             && let Ok(chain) = kit.chain(id, operation)
         {
-            let lower: Vec<_> = chain.into_iter().skip(1).map(|layer| layer.record.token).collect();
+            let lower: Vec<_> = chain.into_iter().skip(1).map(|record| record.token).collect();
             if self.restore(layer, LOWER, &join(&lower)).map_err(system)? {
                 found.push("made the list of its ancestors again".to_owned());
             }

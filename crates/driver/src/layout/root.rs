@@ -1,6 +1,6 @@
 //! A driver's root: its version, the names in it, and the records of its layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use layerstore_sys::{self as sys, Dir, FileType, lock};
@@ -20,8 +20,6 @@ const RESERVED: [&str; 4] = [ROOT_RECORD, "applying", "staging", "trash"];
 const CHILDREN: &[u8] = b"children";
 /// Longest root record, in bytes.
 const LIMIT: usize = 64 << 10;
-/// Longest chain that is followed: far beyond every driver's limit, so that records which form a circle end.
-const MAX_CHAIN: usize = 1 << 16;
 
 /// What one driver's roots look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,22 +233,24 @@ impl Layout {
         Ok(directories.filter_map(|entry| self.id_of(&entry.name)).collect())
     }
 
-    /// The ids of a layer and its ancestors, from the layer down to its base.
+    /// The records of a layer and its ancestors, from the layer down to its base. None is kept open: a chain may
+    /// be longer than a process may have descriptors.
     ///
     /// # Errors
     /// `NotFound` for the layer; `Corrupt` when an ancestor is missing or the records form a circle.
-    pub fn chain(&self, id: &LayerId, operation: Operation<'_>) -> Result<Vec<Layer>> {
-        let mut chain = vec![self.load(id, operation)?];
-        while let Some(parent) = chain.last().and_then(|layer| layer.record.parent.clone()) {
-            if chain.len() >= MAX_CHAIN {
-                let message = format!("its chain does not end after {MAX_CHAIN} layers");
-                return Err(operation.on(id).error(Kind::Corrupt, message));
+    pub fn chain(&self, id: &LayerId, operation: Operation<'_>) -> Result<Vec<Record>> {
+        let operation = operation.on(id);
+        let mut chain = vec![self.load(id, operation)?.record];
+        let mut seen = HashSet::from([id.clone()]);
+        while let Some(parent) = chain.last().and_then(|record| record.parent.clone()) {
+            if !seen.insert(parent.clone()) {
+                let message = format!("its chain comes back to {parent}");
+                return Err(operation.error(Kind::Corrupt, message));
             }
             match self.load(&parent, operation) {
-                Ok(layer) => chain.push(layer),
+                Ok(layer) => chain.push(layer.record),
                 Err(error) if error.kind() == Kind::NotFound => {
-                    let message = format!("its ancestor {parent} is missing");
-                    return Err(operation.on(id).error(Kind::Corrupt, message));
+                    return Err(operation.error(Kind::Corrupt, format!("its ancestor {parent} is missing")));
                 }
                 Err(error) => return Err(error),
             }
