@@ -15,3 +15,17 @@ pub fn registry() -> Registry {
     let registry = registry.with(layerstore_vfs::Vfs);
     registry
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn drivers_that_copy_whole_trees_come_last_and_names_are_unique() {
+        let registry = super::registry();
+        let last: Vec<_> = registry.factories().map(|factory| factory.last_resort()).collect();
+        assert!(last.is_sorted(), "{last:?}");
+        for factory in registry.factories() {
+            assert_eq!(registry.factories().filter(|other| other.name() == factory.name()).count(), 1);
+            assert_eq!(registry.get(factory.name()).unwrap().description(), factory.description());
+        }
+    }
+}
