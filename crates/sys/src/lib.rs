@@ -4,7 +4,7 @@
 //! code. Everything works on directory descriptors and single components: a path is walked where a caller has
 //! one, and never again. Descriptors are opened with `O_CLOEXEC`, entries with `O_NOFOLLOW`.
 //!
-//! Invariant: every call goes through [`error::call`], so that one place can name, record and fail calls.
+//! Invariant: every call goes through `error::call`, so that one place can name, record and fail calls.
 
 pub mod dir;
 pub mod error;
