@@ -2,7 +2,7 @@
 //!
 //! Cases are static tables, one file per topic under [`crate::cases`], collected by hand: nothing registers
 //! itself. Invariant: a case never looks at a driver's name; what differs between drivers it asks of the
-//! capabilities, through [`Need`](crate::need::Need).
+//! capabilities, through [`Need`].
 
 use std::fmt;
 use std::panic::Location;

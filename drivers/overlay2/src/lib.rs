@@ -1,7 +1,7 @@
 //! The `overlay2` storage driver: each layer is one directory, a view is one overlay mount of all of them.
 //!
 //! The kernel's overlay file system merges up to 500 directories. Layers lie as docker's driver of the same name
-//! keeps them (see [`layout`]), so that whoever knows one knows the other; the marks of the kernel in them
+//! keeps them (see `layout`), so that whoever knows one knows the other; the marks of the kernel in them
 //! (whiteouts, opaque directories, redirects) are read and written by `layerstore_changeset`, not here.
 //!
 //! Inside a user namespace the marks are `user.overlay.*` instead of `trusted.overlay.*` (mount option

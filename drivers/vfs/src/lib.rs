@@ -2,7 +2,7 @@
 //!
 //! It needs nothing of the kernel and works on every file system that has owners and modes. It costs a copy per
 //! layer (shared extents where the file system has them), so it is a driver of last resort, and the one that
-//! shows most plainly what a driver promises. On disk (see [`layout`] and the kit of `layerstore_driver::layout`):
+//! shows most plainly what a driver promises. On disk (see `layout` and the kit of `layerstore_driver::layout`):
 //!
 //! ```text
 //! ROOT/ID/tree/     the layer's view
