@@ -3,7 +3,6 @@
 //! Trees are compared entry by entry: type, mode, owner, size, content, time, xattrs, hard-link groups, devices.
 //! What a peer is known to lose is taken out of the comparison with that peer alone, and said there.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails where a step of it does")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail tests")]
 
