@@ -34,7 +34,7 @@ use crate::args::Arguments;
 /// Runs the command line with these drivers and the process's arguments.
 pub fn run(registry: Registry) -> ExitCode {
     // Without it long chains meet the soft limit; where it cannot be raised they still say so themselves.
-    let _ = layerstore_sys::limits::raise_descriptor_limit();
+    let _ = layerstore_sys::process::raise_descriptor_limit();
     // A conformance case that needs a process of its own runs this program again.
     layerstore_conformance::child_entry(&registry);
     let arguments = match Arguments::try_parse() {

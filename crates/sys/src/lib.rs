@@ -12,7 +12,6 @@ pub mod file;
 pub mod fs;
 pub mod fsinfo;
 pub mod idmap;
-pub mod limits;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;

@@ -121,3 +121,17 @@ pub fn raise_descriptor_limit() -> Result<Option<u64>> {
     })?;
     Ok(limit.maximum)
 }
+
+#[cfg(test)]
+mod limit_tests {
+    use rustix::process::{Resource, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_of_descriptors_becomes_the_hard_one() {
+        let raised = raise_descriptor_limit().unwrap();
+        let now = getrlimit(Resource::Nofile);
+        assert_eq!((now.current, now.maximum), (raised, raised));
+    }
+}
