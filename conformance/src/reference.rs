@@ -229,6 +229,14 @@ impl Driver for Reference {
         Ok(vec![("Directory".to_owned(), path.display().to_string())])
     }
 
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()> {
+        self.layers.replace(id, with, &NoHooks, self.layers.operation("replace"))
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        self.layers.sync(id, self.layers.operation("sync"))
+    }
+
     fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         self.layers.recover(is_live, &NoHooks, self.layers.operation("recover"))
     }
@@ -244,6 +252,10 @@ impl Hooks for NoHooks {
 
     fn repair(&self, _: &Layer) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
+    }
+
+    fn token(&self, _: &str) -> sys::Result<Option<String>> {
+        Ok(None)
     }
 
     fn sweep(&self) -> Result<Vec<Recovered>> {

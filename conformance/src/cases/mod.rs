@@ -16,6 +16,7 @@ mod mount_options;
 mod mounts;
 mod parallel;
 mod prelude;
+mod repair;
 
 /// Every table of cases, in the order of the contract.
 const CASES: &[&[Case]] = &[
@@ -28,6 +29,7 @@ const CASES: &[&[Case]] = &[
     mount_options::CASES,
     parallel::CASES,
     errors::CASES,
+    repair::CASES,
 ];
 
 /// Every table of actions.

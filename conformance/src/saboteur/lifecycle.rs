@@ -125,6 +125,12 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         wrap: broken::<DropsParent>,
         also: &[],
     },
+    Saboteur {
+        clause: "L20",
+        what: "replace removes the new layer and keeps the old content",
+        wrap: broken::<KeepsDamage>,
+        also: &[],
+    },
 ];
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -448,5 +454,14 @@ impl Sabotage for DropsParent {
         context: &Context,
     ) -> Result<Usage> {
         driver.seal(id, None, context)
+    }
+}
+
+#[derive(Debug, Default)]
+struct KeepsDamage;
+
+impl Sabotage for KeepsDamage {
+    fn replace(&self, driver: &dyn Driver, _: &LayerId, with: &LayerId) -> Result<()> {
+        driver.remove(with)
     }
 }

@@ -160,6 +160,14 @@ pub trait Sabotage: Debug + Default + Send + Sync + 'static {
         driver.metadata(id)
     }
 
+    fn replace(&self, driver: &dyn Driver, id: &LayerId, with: &LayerId) -> Result<()> {
+        driver.replace(id, with)
+    }
+
+    fn sync(&self, driver: &dyn Driver, id: &LayerId) -> Result<()> {
+        driver.sync(id)
+    }
+
     fn recover(&self, driver: &dyn Driver, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         driver.recover(is_live)
     }
@@ -296,6 +304,14 @@ impl<S: Sabotage> Driver for Broken<S> {
 
     fn metadata(&self, id: &LayerId) -> Result<Vec<(String, String)>> {
         self.sabotage.metadata(&*self.inner, id)
+    }
+
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()> {
+        self.sabotage.replace(&*self.inner, id, with)
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        self.sabotage.sync(&*self.inner, id)
     }
 
     fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {

@@ -126,6 +126,21 @@ pub trait Driver: Debug + Send + Sync {
     /// `NotFound`.
     fn metadata(&self, id: &LayerId) -> Result<Vec<(String, String)>>;
 
+    /// Puts the content of the sealed layer `with` in the place of that of the sealed layer `id`, and `with` is gone
+    /// then. This is how damage is repaired: the layers built on `id` stay, and see the new content. Both have the
+    /// same parent; what lies at `id` may be damaged in every way, or missing.
+    ///
+    /// # Errors
+    /// `NotFound` for `with`; `InvalidInput` when it is not sealed or has another parent or children; `InUse` while
+    /// either is mounted.
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()>;
+
+    /// Makes the layer with everything in it durable, without waiting for what others write to the file system.
+    ///
+    /// # Errors
+    /// `NotFound`, `NoSpace`; `System` when something is lost: it is not made durable by a second try.
+    fn sync(&self, id: &LayerId) -> Result<()>;
+
     /// Finishes or undoes what a crash left half done, except for the ids that `is_live` claims for others.
     ///
     /// # Errors

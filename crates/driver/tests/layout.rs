@@ -59,6 +59,10 @@ impl Hooks for NoHooks {
         Ok(Vec::new())
     }
 
+    fn token(&self, _: &str) -> sys::Result<Option<String>> {
+        Ok(None)
+    }
+
     fn sweep(&self) -> Result<Vec<Recovered>> {
         Ok(Vec::new())
     }

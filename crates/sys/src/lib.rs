@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod seccomp;
 pub mod stat;
 pub mod statmount;
+pub mod sync;
 pub mod temporary;
 pub mod xattr;
 

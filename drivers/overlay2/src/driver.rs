@@ -255,6 +255,19 @@ impl Driver for OverlayDriver {
         Ok(pairs)
     }
 
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()> {
+        self.layers.replace(
+            id,
+            with,
+            &Repair { layers: &self.layers },
+            self.layers.operation("replace layer"),
+        )
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        self.layers.sync(id, self.layers.operation("sync layer"))
+    }
+
     fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         self.layers.recover(is_live, &Repair { layers: &self.layers }, self.layers.operation("recover"))
     }

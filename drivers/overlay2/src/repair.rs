@@ -78,6 +78,16 @@ impl Hooks for Repair<'_> {
         Ok(found)
     }
 
+    fn token(&self, name: &str) -> sys::Result<Option<String>> {
+        let (links, target) = (layout::links(self.layers.layout())?, layout::link_target(name));
+        for entry in links.entries()? {
+            if links.read_link(&entry.name).is_ok_and(|text| text == target) {
+                return Ok(String::from_utf8(entry.name).ok());
+            }
+        }
+        Ok(None)
+    }
+
     fn sweep(&self) -> Result<Vec<Recovered>> {
         let operation = self.operation();
         let system = |error| operation.system(error);

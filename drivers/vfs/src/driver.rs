@@ -253,6 +253,14 @@ impl Driver for VfsDriver {
         Ok(vec![("Dir".to_owned(), path.to_string_lossy().into_owned())])
     }
 
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()> {
+        self.layers.replace(id, with, &Nothing, self.layers.operation("replace layer"))
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        self.layers.sync(id, self.layers.operation("sync layer"))
+    }
+
     fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         self.layers.recover(is_live, &Nothing, self.layers.operation("recover"))
     }
@@ -268,6 +276,10 @@ impl Hooks for Nothing {
 
     fn repair(&self, _: &Layer) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    fn token(&self, _: &str) -> sys::Result<Option<String>> {
+        Ok(None)
     }
 
     fn sweep(&self) -> Result<Vec<Recovered>> {

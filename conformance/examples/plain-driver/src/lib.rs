@@ -248,6 +248,14 @@ impl Driver for PlainDriver {
         Ok(vec![("Directory".to_owned(), path.display().to_string())])
     }
 
+    fn replace(&self, id: &LayerId, with: &LayerId) -> Result<()> {
+        self.layers.replace(id, with, &NothingOutside, self.layers.operation("replace layer"))
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        self.layers.sync(id, self.layers.operation("sync layer"))
+    }
+
     fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         self.layers.recover(is_live, &NothingOutside, self.layers.operation("recover"))
     }
@@ -263,6 +271,10 @@ impl Hooks for NothingOutside {
 
     fn repair(&self, _: &Layer) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    fn token(&self, _: &str) -> sys::Result<Option<String>> {
+        Ok(None)
     }
 
     fn sweep(&self) -> Result<Vec<Recovered>> {

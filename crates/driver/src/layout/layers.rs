@@ -307,7 +307,7 @@ impl Layers {
     }
 
     /// Takes one or two locks in the order of the ids, which excludes a circle of waiting.
-    fn lock(
+    pub(super) fn lock(
         &self,
         one: (&LayerId, Hold),
         other: Option<(&LayerId, Hold)>,
@@ -330,7 +330,7 @@ impl Layers {
 
 /// How a layer is held.
 #[derive(Debug, Clone, Copy)]
-enum Hold {
+pub(super) enum Hold {
     Alone,
     Shared,
 }

@@ -32,6 +32,7 @@ mod memo;
 mod operation;
 pub mod record;
 mod recover;
+mod replace;
 mod root;
 mod scratch;
 mod staging;

@@ -33,7 +33,7 @@ const LIMIT: usize = 64 << 10;
 /// What is known of a layer from its creation on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Record {
-    version: u32,
+    pub(super) version: u32,
     /// The layer.
     pub id: LayerId,
     /// Its parent; none for a base layer.

@@ -39,6 +39,13 @@ pub trait Hooks {
     /// Those of the calls made.
     fn repair(&self, layer: &Layer) -> Result<Vec<String>>;
 
+    /// The token of the layer whose directory is called `name`, where it can be told although its record is lost:
+    /// what other layers keep may refer to it.
+    ///
+    /// # Errors
+    /// Those of the calls made.
+    fn token(&self, name: &str) -> sys::Result<Option<String>>;
+
     /// After a reboot: removes what belongs to no layer.
     ///
     /// # Errors

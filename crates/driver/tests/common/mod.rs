@@ -256,6 +256,12 @@ impl Driver for Plain {
     fn metadata(&self, _: &LayerId) -> Result<Vec<(String, String)>> {
         cannot()
     }
+    fn replace(&self, _: &LayerId, _: &LayerId) -> Result<()> {
+        cannot()
+    }
+    fn sync(&self, _: &LayerId) -> Result<()> {
+        cannot()
+    }
     fn recover(&self, _: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
         cannot()
     }
