@@ -51,6 +51,9 @@ impl Memo {
         let attempt = || -> sys::Result<()> {
             let invalid = |_| sys::Error::new("write", name, sys::Errno::INVAL);
             let text = serde_json::to_vec(&Remembered { of, value }).map_err(invalid)?;
+            if sys::fs::read(self.runroot.join(file_name(name)), LIMIT).is_ok_and(|held| held == text) {
+                return Ok(());
+            }
             let runroot = Dir::open(&self.runroot)?;
             let random = random_name().map_err(|_| sys::Error::new("getrandom", "", sys::Errno::IO))?;
             let temporary = format!(".{name}.{random}");
