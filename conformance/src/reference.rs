@@ -32,6 +32,10 @@ impl DriverFactory for Factory {
         NAME
     }
 
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn description(&self) -> &'static str {
         "A full copy per layer, to test the suite with"
     }

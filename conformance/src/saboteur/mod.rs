@@ -201,6 +201,10 @@ impl<S: Sabotage> DriverFactory for BrokenFactory<S> {
         self.inner.name()
     }
 
+    fn aliases(&self) -> &'static [&'static str] {
+        self.inner.aliases()
+    }
+
     fn description(&self) -> &'static str {
         self.inner.description()
     }
@@ -336,6 +340,11 @@ macro_rules! forward {
             fn name(&self) -> &'static str {
                 let $self = self;
                 $name
+            }
+
+            fn aliases(&self) -> &'static [&'static str] {
+                let $self = self;
+                $inner.aliases()
             }
 
             fn description(&self) -> &'static str {

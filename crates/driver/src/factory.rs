@@ -38,6 +38,10 @@ pub trait DriverFactory: Debug + Send + Sync {
     /// The driver's name: lower-case letters and digits.
     fn name(&self) -> &'static str;
 
+    /// Other names by which people know it, from other programs' configuration. A driver that has one of them as
+    /// its own name goes first.
+    fn aliases(&self) -> &'static [&'static str];
+
     /// One sentence about the driver.
     fn description(&self) -> &'static str;
 

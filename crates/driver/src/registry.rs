@@ -32,12 +32,14 @@ impl Registry {
         self.factories.iter()
     }
 
-    /// The driver of this name.
+    /// The driver of this name, else the first that has it among its aliases.
     ///
     /// # Errors
     /// [`Kind::NotFound`] with the known names.
     pub fn get(&self, name: &str) -> Result<&Arc<dyn DriverFactory>> {
-        self.factories.iter().find(|factory| factory.name() == name).ok_or_else(|| {
+        let named = self.factories.iter().find(|factory| factory.name() == name);
+        let named = named.or_else(|| self.factories.iter().find(|factory| factory.aliases().contains(&name)));
+        named.ok_or_else(|| {
             let known: Vec<_> = self.factories.iter().map(|factory| factory.name()).collect();
             Error::new(Kind::NotFound, "select driver", format!("there is no storage driver called {name:?}"))
                 .with_hint(format!("known drivers: {}", known.join(", ")))
@@ -84,6 +86,7 @@ impl Registry {
         const OPERATION: &str = "select driver";
         if let Some(name) = &selection.name {
             let factory = self.get(name)?;
+            let name = factory.name();
             if let Some(other) = selection.present.iter().find(|present| *present != name) {
                 let message = format!("the store was made with the driver {other}, not with {name}");
                 return Err(Error::new(Kind::InvalidInput, OPERATION, message)

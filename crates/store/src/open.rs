@@ -22,14 +22,17 @@ const RECOVERED: &str = "recovered";
 
 pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let StoreOptions { mut config, registry } = options;
-    let known: Vec<&str> = registry.factories().map(|factory| factory.name()).collect();
-    config.warn_of_unknown_drivers(&known);
+    config.settle(&registry)?;
     for path in [&config.graphroot.value, &config.runroot.value] {
         sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
     }
     let root = Dir::open(&config.graphroot.value).explain(OPERATION, "")?;
     let database = Database::open(&root)?;
     let selected = Choice { config: &config, registry: &registry, root: &root }.select(database.as_ref())?;
+    let open = open_options(&config, &*selected.factory)?;
+    let driver_path = open.root.clone();
+    // Before the database is made: a root that is another program's is refused here, and left as it was.
+    let driver = selected.factory.open(&open).explain(OPERATION, "")?;
     let database = match database {
         Some(database) => database,
         None => Database::create(&root, selected.factory.name())?,
@@ -41,9 +44,6 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
             format!("the store was made with the driver {other}, not with {}", selected.factory.name());
         return Err(Error::new(Kind::InvalidInput, OPERATION, "", message));
     }
-    let open = open_options(&config, &*selected.factory)?;
-    let driver_path = open.root.clone();
-    let driver = selected.factory.open(&open).explain(OPERATION, "")?;
     let driver_root = other_file_system(&root, &driver_path)?;
     let folders = Folders::open(&root).explain(OPERATION, "")?;
     let mut warnings = std::mem::take(&mut config.warnings);

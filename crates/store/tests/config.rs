@@ -8,15 +8,14 @@ use rstest::rstest;
 
 /// A root user's environment whose system file holds `text`.
 fn environment(directory: &tempfile::TempDir, text: &str) -> Environment {
-    let file = directory.path().join("storage.toml");
-    std::fs::write(&file, text).unwrap();
-    Environment { system_config: Some(file), ..Environment::default() }
+    std::fs::write(directory.path().join("storage.conf"), text).unwrap();
+    Environment { system_dirs: vec![directory.path().to_owned()], ..Environment::default() }
 }
 
 fn load(text: &str) -> (layerstore::Result<Config>, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let environment = environment(&directory, text);
-    let file = environment.system_config.clone().unwrap();
+    let file = directory.path().join("storage.conf");
     (Config::load(&Overrides::default(), &environment), file)
 }
 
@@ -86,7 +85,16 @@ fn an_unknown_key_is_a_warning_with_its_place_and_the_nearest_key(#[case] text: 
     4,
     "driver_priority is an integer, not a string"
 )]
-#[case("[storage.options]\nsize = \"1g\"\n", 2, "option \"size\" belongs to no driver")]
+#[case(
+    "[storage]\ndriver_priority = [{append = 1}]\n",
+    2,
+    "driver_priority holds a table that is not {append=true}"
+)]
+#[case(
+    "[storage]\ngraphroot = \"$NOWHERE/x\"\n",
+    2,
+    "graphroot is \"$NOWHERE/x\", and the variable $NOWHERE is not set"
+)]
 #[case("[storage.options.vfs]\nsize = [1]\n", 2, "size is an array, not a word, number or truth")]
 #[case("storage = 1\n", 1, "storage is an integer, not a table")]
 fn a_wrong_value_is_an_error_with_its_line(#[case] text: &str, #[case] line: usize, #[case] message: &str) {

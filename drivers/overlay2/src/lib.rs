@@ -30,6 +30,11 @@ impl DriverFactory for Overlay2 {
         NAME
     }
 
+    // The name that containers-storage, and so podman, has for it.
+    fn aliases(&self) -> &'static [&'static str] {
+        &["overlay"]
+    }
+
     fn description(&self) -> &'static str {
         "one directory per layer, merged by the kernel's overlay file system"
     }

@@ -29,6 +29,10 @@ impl DriverFactory for Vfs {
         NAME
     }
 
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn description(&self) -> &'static str {
         "a full copy of the file system per layer, on any file system"
     }

@@ -36,6 +36,10 @@ impl DriverFactory for Plain {
         NAME
     }
 
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn description(&self) -> &'static str {
         "a full copy per layer, as an example"
     }

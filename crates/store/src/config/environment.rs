@@ -8,12 +8,16 @@ use std::path::PathBuf;
 pub struct Environment {
     /// `LAYERSTORE_CONFIG`.
     pub config: Option<PathBuf>,
+    /// `LAYERSTORE_CONFIG_OVERRIDE`: a file that is read after all others.
+    pub config_override: Option<PathBuf>,
     /// `LAYERSTORE_ROOT`.
     pub root: Option<PathBuf>,
     /// `LAYERSTORE_RUNROOT`.
     pub runroot: Option<PathBuf>,
     /// `LAYERSTORE_DRIVER`.
     pub driver: Option<String>,
+    /// `LAYERSTORE_DRIVER_OPTS`: options as `--driver-opt` takes them, with commas between.
+    pub driver_options: Option<String>,
     /// The effective user id; 0 gets the system's directories.
     pub uid: u32,
     /// `HOME`.
@@ -24,8 +28,9 @@ pub struct Environment {
     pub xdg_data_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
-    /// The system's configuration file; `/etc/layerstore/storage.toml` in [`Environment::current`].
-    pub system_config: Option<PathBuf>,
+    /// The system's directories of configuration, the strongest first; `/etc/layerstore` and
+    /// `/usr/share/layerstore` in [`Environment::current`].
+    pub system_dirs: Vec<PathBuf>,
 }
 
 impl Environment {
@@ -33,24 +38,41 @@ impl Environment {
     pub fn current() -> Self {
         let variable = |name: &str| -> Option<OsString> { std::env::var_os(name).filter(|v| !v.is_empty()) };
         let path = |name: &str| variable(name).map(PathBuf::from);
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
         Self {
             config: path("LAYERSTORE_CONFIG"),
+            config_override: path("LAYERSTORE_CONFIG_OVERRIDE"),
             root: path("LAYERSTORE_ROOT"),
             runroot: path("LAYERSTORE_RUNROOT"),
-            driver: variable("LAYERSTORE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
+            driver: text("LAYERSTORE_DRIVER"),
+            driver_options: text("LAYERSTORE_DRIVER_OPTS"),
             uid: layerstore_sys::process::effective_uid(),
             home: path("HOME"),
             xdg_config_home: path("XDG_CONFIG_HOME"),
             xdg_data_home: path("XDG_DATA_HOME"),
             xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
-            system_config: Some(PathBuf::from("/etc/layerstore/storage.toml")),
+            system_dirs: ["/etc/layerstore", "/usr/share/layerstore"].map(PathBuf::from).into(),
         }
     }
 
-    /// The user's own configuration file.
-    pub(crate) fn user_config(&self) -> Option<PathBuf> {
+    /// The user's own directory of configuration.
+    pub(crate) fn user_dir(&self) -> Option<PathBuf> {
         let base = self.xdg_config_home.clone().or_else(|| Some(self.home.as_ref()?.join(".config")))?;
-        Some(base.join("layerstore/storage.toml"))
+        Some(base.join("layerstore"))
+    }
+
+    /// What a variable in a configured path stands for. Few are known, so that a store does not move with
+    /// whatever happens to be set.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        let path = match name {
+            "HOME" => self.home.clone(),
+            "XDG_CONFIG_HOME" => self.xdg_config_home.clone(),
+            "XDG_DATA_HOME" => self.xdg_data_home.clone(),
+            "XDG_RUNTIME_DIR" => self.xdg_runtime_dir.clone(),
+            "UID" => return Some(self.uid.to_string()),
+            _ => None,
+        };
+        path.map(|path| path.to_string_lossy().into_owned())
     }
 
     /// The built-in place of the store.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use layerstore_driver::Kind;
 use layerstore_sys as sys;
 
+use super::daemon;
 use super::parse::File;
-use super::suggest::nearest;
+use super::search::{self, Found};
 use super::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 use crate::error::{Error, Explain as _, Result};
 
@@ -53,28 +54,31 @@ impl Config {
     pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
         let mut config = Self::defaults(environment);
         match overrides.config.as_ref().or(environment.config.as_ref()) {
-            Some(path) => {
-                if !config.read_file(path, true)? {
-                    let message = "there is no such file";
-                    return Err(Error::new(Kind::NotFound, OPERATION, path.display().to_string(), message));
-                }
-            }
+            Some(path) => config.read_named(path, environment)?,
             None => {
-                if let Some(path) = &environment.system_config {
-                    config.read_file(path, environment.uid == 0)?;
-                }
-                if let Some(path) = environment.user_config() {
-                    config.read_file(&path, true)?;
+                for Found { path, system } in search::files(environment)? {
+                    config.read_file(&path, environment, !system || environment.uid == 0)?;
                 }
             }
+        }
+        if let Some(path) = &environment.config_override {
+            config.read_named(path, environment)?;
         }
         config.take_environment(environment)?;
         config.take_flags(overrides)?;
         Ok(config)
     }
 
-    /// Reads one file if it is there.
-    fn read_file(&mut self, path: &Path, roots: bool) -> Result<bool> {
+    /// Reads a file that somebody named: it has to be there.
+    fn read_named(&mut self, path: &Path, environment: &Environment) -> Result<()> {
+        if self.read_file(path, environment, true)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::NotFound, OPERATION, path.display().to_string(), "there is no such file"))
+    }
+
+    /// Reads one file if it is there. `roots`: whether it may say where the store lies.
+    fn read_file(&mut self, path: &Path, environment: &Environment, roots: bool) -> Result<bool> {
         let text = match sys::fs::read_to_string(path, LARGEST_FILE) {
             Ok(text) => text,
             Err(error) if matches!(error.errno(), sys::Errno::NOENT | sys::Errno::NOTDIR) => {
@@ -82,7 +86,11 @@ impl Config {
             }
             Err(error) => return Err(error).explain(OPERATION, path.display()),
         };
-        File::new(path, &text, roots).read_into(self)?;
+        if daemon::is_daemon_json(path) {
+            daemon::read_into(path, &text, self)?;
+        } else {
+            File::new(path, &text, environment, roots).read_into(self)?;
+        }
         self.files.push(path.to_owned());
         Ok(true)
     }
@@ -96,6 +104,10 @@ impl Config {
         }
         if let Some(driver) = &environment.driver {
             self.driver = Setting::new(Some(driver.clone()), Origin::Environment("LAYERSTORE_DRIVER"));
+        }
+        let options = environment.driver_options.as_deref().unwrap_or_default();
+        for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+            self.take_option(option, Origin::Environment("LAYERSTORE_DRIVER_OPTS"))?;
         }
         Ok(())
     }
@@ -111,41 +123,25 @@ impl Config {
             self.driver = Setting::new(Some(driver.clone()), Origin::Flag("--driver"));
         }
         for option in &overrides.driver_options {
-            let origin = Origin::Flag("--driver-opt");
-            let Some((key, value)) = option.split_once('=') else {
-                let message = "a driver option is given as KEY=VALUE or DRIVER.KEY=VALUE";
-                return Err(Error::new(
-                    Kind::InvalidInput,
-                    OPERATION,
-                    format!("--driver-opt {option}"),
-                    message,
-                ));
-            };
-            let setting = Setting::new(value.to_owned(), origin);
-            match key.split_once('.') {
-                Some((driver, key)) => {
-                    self.options.entry(driver.to_owned()).or_default().insert(key.to_owned(), setting);
-                }
-                None => self.selected_options.push((key.to_owned(), setting)),
-            }
+            self.take_option(option, Origin::Flag("--driver-opt"))?;
         }
         Ok(())
     }
 
-    /// Warns of options for drivers that the program does not know.
-    pub(crate) fn warn_of_unknown_drivers(&mut self, known: &[&str]) {
-        for (driver, options) in &self.options {
-            if known.contains(&driver.as_str()) {
-                continue;
+    /// One driver option as a flag or the environment gives it.
+    fn take_option(&mut self, option: &str, origin: Origin) -> Result<()> {
+        let Some((key, value)) = option.split_once('=') else {
+            let message = "a driver option is given as KEY=VALUE or DRIVER.KEY=VALUE";
+            return Err(Error::new(Kind::InvalidInput, OPERATION, format!("{origin} {option}"), message));
+        };
+        let setting = Setting::new(value.to_owned(), origin);
+        match key.split_once('.') {
+            Some((driver, key)) => {
+                self.options.entry(driver.to_owned()).or_default().insert(key.to_owned(), setting);
             }
-            let place = options.values().next().map(|setting| format!("{}: ", setting.origin));
-            let hint = nearest(driver, known.iter().copied()).map(|name| format!(", did you mean {name:?}?"));
-            self.warnings.push(format!(
-                "{}options for an unknown driver {driver:?}{}",
-                place.unwrap_or_default(),
-                hint.unwrap_or_default()
-            ));
+            None => self.selected_options.push((key.to_owned(), setting)),
         }
+        Ok(())
     }
 }
 

@@ -8,17 +8,23 @@
 //! driver_priority = ["overlay2", "vfs"] # order of automatic selection
 //! sync = "layer"                        # one syncfs per image; "none": a power cut may lose a pulled image
 //!
+//!
 //! [storage.options.overlay2]            # one table per driver; the keys are the driver's own
-//! mountopt = "nodev"
+//! threads = 2
 //! ```
 //!
-//! A later source wins over an earlier one, key by key: built-in values, `/etc/layerstore/storage.toml`,
-//! `$XDG_CONFIG_HOME/layerstore/storage.toml` (instead of these two: the file that `--config` or
-//! `LAYERSTORE_CONFIG` names), the environment, flags. Every value remembers its [`Origin`].
+//! A later source wins over an earlier one, key by key: built-in values, the files that `search` lists, the
+//! environment, flags. Every value remembers its [`Origin`]. Podman's `storage.conf` and docker's `daemon.json`
+//! (known by its suffix) are read as well: what they say does what it says, or the warnings tell what counts for
+//! nothing, and why.
 
+mod daemon;
 mod environment;
+mod foreign;
 mod load;
 mod parse;
+mod search;
+mod settle;
 mod suggest;
 
 use std::collections::BTreeMap;
@@ -42,7 +48,7 @@ pub struct Config {
     pub sync: Setting<SyncMode>,
     /// Options of each driver, by driver name and key.
     pub options: BTreeMap<String, BTreeMap<String, Setting<String>>>,
-    /// Options from flags that name no driver: they go to the one that is selected.
+    /// Options that name no driver: they go to the one that is selected.
     pub selected_options: Vec<(String, Setting<String>)>,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
