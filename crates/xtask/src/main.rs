@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line for developers")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
 
+mod bench;
 mod matrix;
 mod tidy;
 
@@ -27,11 +28,21 @@ enum Command {
     Tidy,
     /// Runs the conformance suite over every driver, on every file system, in every mode.
     Matrix(matrix::Arguments),
+    /// Measures layerstore beside its peers: imports, verbs, diffs, exports.
+    Bench(bench::Arguments),
+    /// Runs one script and prints what it took: a part of `bench`.
+    #[command(hide = true)]
+    BenchOne {
+        /// For bash.
+        script: String,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
         Command::Matrix(arguments) => matrix::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchOne { script } => bench::one(&script),
     }
 }

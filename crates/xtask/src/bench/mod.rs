@@ -1,0 +1,185 @@
+//! `cargo xtask bench`: layerstore beside its peers, on one machine, in one run.
+//!
+//! ```text
+//! tools/bench-image ─→ an image of 12 layers, kept in the user's cache       tools/sample-image with --small
+//! scratch           ─→ an ext4 of its own in a loop file, new for every run
+//! round 1..N        ─→ every case once, in turn, so that a slow minute of the machine hits all of them
+//! report            ─→ a table with medians and ratios, JSON, a picture
+//! ```
+//!
+//! A case is shell text ([`cases`]), so that anybody can repeat it by hand. Each is run by a process of its own,
+//! which also tells the processor time and the peak memory of the largest process below it.
+//!
+//! Invariant: a case whose program is missing is named in the report, never left out silently. One of ours that
+//! fails fails the run; a peer that fails (some cannot unpack some layers) is shown as failed.
+
+mod cases;
+mod measure;
+mod picture;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use layerstore_testkit::scratch::{FileSystem, Scratch};
+
+pub(crate) use measure::one;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only cases whose `GROUP/NAME` contains one of these texts.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// How often each case is run; what is reported is the median.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// With the sample image (250 MB in 6 layers) instead of the large one, and with drivers that copy.
+    #[arg(long)]
+    small: bool,
+    /// The OCI layout to measure with, with the tags `gzip`, `zstd` and `plain`, or some of them.
+    #[arg(long, value_name = "DIR", env = "LAYERSTORE_BENCH_IMAGE")]
+    image: Option<PathBuf>,
+    /// An installed `layerstore` instead of a fresh release build.
+    #[arg(long, value_name = "FILE")]
+    layerstore: Option<PathBuf>,
+    /// Only these drivers.
+    #[arg(long = "driver", value_name = "NAME")]
+    drivers: Vec<String>,
+    /// Writes every measurement.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws the imports.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Lists the cases and what they run.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a case may use: its shell knows each as a variable.
+#[derive(Debug)]
+struct Setting {
+    /// `$LS`
+    layerstore: PathBuf,
+    /// `$I`
+    image: PathBuf,
+    /// `$PEER_OCI_IMAGE`
+    oci_image: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match bench(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<bool, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let image = match &arguments.image {
+        Some(image) => image.clone(),
+        None => make_image(&root, arguments.small)?,
+    };
+    let image = image.canonicalize().map_err(|error| format!("{}: {error}", image.display()))?;
+    let drivers = match (&*arguments.drivers, arguments.small) {
+        ([], false) => vec!["overlay2".to_owned()],
+        ([], true) => vec!["overlay2".to_owned(), "vfs".to_owned()],
+        (given, _) => given.to_vec(),
+    };
+    let all = cases::all(&drivers, &measure::tags(&image)?);
+    let chosen: Vec<_> = all
+        .into_iter()
+        .filter(|case| {
+            let name = format!("{}/{}", case.group, case.name);
+            arguments.only.is_empty() || arguments.only.iter().any(|text| name.contains(text))
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err("no case has such a name; --list shows them".to_owned());
+    }
+    if arguments.list {
+        for case in &chosen {
+            println!("{}/{}\n    {}", case.group, case.name, case.timed.replace('\n', "\n    "));
+        }
+        return Ok(true);
+    }
+    let (cases, missing): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|case| measure::has(&case.needs));
+    let layerstore = match &arguments.layerstore {
+        Some(file) => file.canonicalize().map_err(|error| format!("{}: {error}", file.display()))?,
+        None => build(&root, "layerstore-cli", "layerstore")?,
+    };
+    let oci_image = cases
+        .iter()
+        .any(|case| case.timed.contains("PEER_OCI_IMAGE"))
+        .then(|| build(&root.join("crates/xtask/peers/oci-image"), "bench-oci-image", "bench-oci-image"))
+        .transpose()?;
+    let setting = Setting { layerstore, image, oci_image };
+    let size = 5 * measure::unpacked(&setting.image)?.max(400 << 20);
+    let scratch = Scratch::new(FileSystem::Ext4 { commit: 5 }, size)
+        .map_err(|error| format!("no scratch file system: {error}"))?;
+    let results = measure::rounds(&cases, &setting, &scratch.path(), arguments.runs.max(1));
+    for case in &missing {
+        println!(
+            "{}/{}: not measured: one of {} is not installed",
+            case.group,
+            case.name,
+            case.needs.join(", ")
+        );
+    }
+    report::table(&results);
+    if let Some(file) = &arguments.json {
+        write(file, &report::json(&results, &setting.image))?;
+    }
+    if let Some(file) = &arguments.svg {
+        write(file, &picture::draw(&results))?;
+    }
+    Ok(results.iter().all(|result| result.failed.is_none() || !result.case.name.starts_with("layerstore")))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Makes the image unless it is there.
+fn make_image(root: &Path, small: bool) -> Result<PathBuf, String> {
+    let (tool, name) =
+        if small { ("tools/sample-image", "sample-image") } else { ("tools/bench-image", "bench-image") };
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .ok_or("neither XDG_CACHE_HOME nor HOME is set: name an image with --image")?;
+    let image = cache.join("layerstore").join(name);
+    let status = Command::new(root.join(tool)).arg(&image).status();
+    match status {
+        Ok(status) if status.success() => Ok(image),
+        Ok(status) => Err(format!("{tool}: {status}")),
+        Err(error) => Err(format!("{tool}: {error}")),
+    }
+}
+
+/// Builds a program for release and says where it lies.
+fn build(folder: &Path, package: &str, binary: &str) -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--message-format=json", "--package", package, "--bin", binary])
+        .current_dir(folder)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let found = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .find(|file| file.file_name().is_some_and(|name| name == binary));
+    match found {
+        Some(file) if output.status.success() => Ok(file),
+        _ => Err(format!("{binary} could not be built")),
+    }
+}
