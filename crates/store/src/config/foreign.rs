@@ -34,7 +34,7 @@ const OPTIONS: &[(&str, &str)] = &[
 
 /// Drivers that others have, and this program may lack. Options for them, and their names in a list of
 /// priorities, are passed over.
-pub(super) const DRIVERS: &[&str] = &["aufs", "btrfs", "devicemapper", "overlay", "overlay2", "vfs", "zfs"];
+pub(super) const DRIVERS: &[&str] = &["aufs", "btrfs", "devicemapper", "overlay", "zfs"];
 
 /// Why a key of `[storage]` counts for nothing.
 pub(super) fn storage(key: &str) -> Option<&'static str> {
