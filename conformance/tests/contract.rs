@@ -39,3 +39,12 @@ fn names_of_cases_are_unique_and_titles_are_not_empty() {
         assert!(!case.title.is_empty(), "{} has no title", case.id());
     }
 }
+
+#[test]
+fn every_slow_case_is_a_case() {
+    let known: BTreeSet<_> = cases::all().into_iter().map(|case| case.id()).collect();
+    for name in cases::slow() {
+        assert!(known.contains(*name), "{name} is called slow and is no case");
+    }
+    assert!(cases::all().into_iter().any(cases::is_slow));
+}

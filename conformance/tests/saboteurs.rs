@@ -1,6 +1,9 @@
 //! Every saboteur is caught by its clause's cases, by assertions and not by crashes, and by no other clause's
 //! cases; the reference driver passes all of them.
 //!
+//! Over each saboteur run the cases of its own clauses and all others but the slow ones (`cases::slow`). With
+//! `LAYERSTORE_CONFORMANCE_SABOTEURS=thorough` every case runs over every saboteur, in about four times the time.
+//!
 //! A program of its own, because it starts itself again for every worker.
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "a test program")]
@@ -10,17 +13,26 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use layerstore_conformance::case::Case;
 use layerstore_conformance::report::Verdict;
 use layerstore_conformance::saboteur::{self, Saboteur};
-use layerstore_conformance::{Report, RunOptions, child_entry, reference, run};
+use layerstore_conformance::{Report, RunOptions, cases, child_entry, reference, run, run_with};
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The variable that asks for the long run.
+const THOROUGHNESS: &str = "LAYERSTORE_CONFORMANCE_SABOTEURS";
 
 fn main() -> ExitCode {
     let registry = saboteur::registry(Arc::new(reference::Factory));
     child_entry(&registry);
+    let thorough = match std::env::var(THOROUGHNESS).as_deref() {
+        Ok("thorough") => true,
+        Ok("") | Err(_) => false,
+        Ok(other) => panic!("{THOROUGHNESS} is {other:?}, not thorough"),
+    };
     let mut arguments = Arguments::from_args();
-    // Each trial is a run of its own, with two workers.
-    let parallel = std::thread::available_parallelism().map_or(2, usize::from);
+    // Each trial is a run of its own with one worker, which waits for the kernel half of the time.
+    let parallel = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads = arguments.test_threads.or(Some(parallel));
     let mut trials = vec![{
         let registry = registry.clone();
@@ -33,10 +45,17 @@ fn main() -> ExitCode {
         let name = format!("the_saboteur_of_{}_is_caught", saboteur.clause.to_ascii_lowercase());
         trials.push(Trial::test(name, move || {
             let factory = registry.get(&saboteur::driver_name(saboteur.clause))?;
-            caught(saboteur, &run(&**factory, &options(1)))
+            let cases = chosen(saboteur, thorough);
+            caught(saboteur, &run_with(&**factory, &options(1), &cases, &|_| {}))
         }));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The cases that run over a saboteur.
+fn chosen(saboteur: &Saboteur, thorough: bool) -> Vec<&'static Case> {
+    let concerned = |case: &Case| case.clause == saboteur.clause || saboteur.also.contains(&case.clause);
+    cases::all().into_iter().filter(|case| thorough || concerned(case) || !cases::is_slow(case)).collect()
 }
 
 /// On tmpfs where there is one: the saboteurs break drivers, not disks.

@@ -17,6 +17,7 @@ mod mounts;
 mod parallel;
 mod prelude;
 mod repair;
+mod slow;
 
 /// Every table of cases, in the order of the contract.
 const CASES: &[&[Case]] = &[
@@ -38,6 +39,16 @@ const ACTIONS: &[&[Action]] = &[durable::ACTIONS, leases::ACTIONS, parallel::ACT
 /// Every case.
 pub fn all() -> Vec<&'static Case> {
     CASES.iter().chain(content::CASES).copied().flatten().collect()
+}
+
+/// Whether a case is one of the few that take most of a run's time: what a run of many runs may leave out.
+pub fn is_slow(case: &Case) -> bool {
+    slow::SLOW.contains(&case.id().as_str())
+}
+
+/// The full names that the table of slow cases has.
+pub fn slow() -> &'static [&'static str] {
+    slow::SLOW
 }
 
 /// Every action.
