@@ -36,6 +36,7 @@ pub mod report;
 pub mod runner;
 pub mod saboteur;
 pub mod script;
+mod trace;
 pub mod tree;
 mod worker;
 
@@ -54,6 +55,7 @@ pub fn child_entry(registry: &Registry) {
     let Ok(setup) = std::env::var(process::VARIABLE) else { return };
     let status = match serde_json::from_str(&setup) {
         Ok(process::ChildSetup::Worker(setup)) => worker::serve(registry, &cases::all(), &setup),
+        Ok(process::ChildSetup::Nothing) => process::wait_for_go().map_or(1, |()| 0),
         Ok(process::ChildSetup::Action(setup)) => process::run_action(registry, &cases::actions(), setup),
         Err(_) => 2,
     };

@@ -147,6 +147,8 @@ words! {
         Reflinks = "reflinks",
         /// A clone of a mount on the scratch file system can be id-mapped (mount_setattr, Linux 5.12).
         IdMappedMounts = "id-mapped-mounts",
+        /// A process may count the system calls of its children (ptrace(2)).
+        Tracing = "tracing",
         /// Times before 1970 and after 2038 are kept to the nanosecond.
         WideTimes = "wide-times",
     }

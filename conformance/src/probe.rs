@@ -9,6 +9,7 @@ use sys::xattr::{self, On};
 use sys::{DeviceId, Dir, FileType, Timestamp};
 
 use crate::need::Feature;
+use crate::process::Child;
 
 type Result = std::result::Result<(), String>;
 
@@ -38,6 +39,10 @@ pub(crate) fn feature(feature: Feature, scratch: &Path) -> Result {
             dir.create_file(b"clone", 0o600)?.clone_from_file(std::os::fd::AsFd::as_fd(&source))
         }),
         Feature::IdMappedMounts => id_mapped_mounts(&dir),
+        Feature::Tracing => Child::idle()
+            .and_then(|child| child.count_calls(1 << 20))
+            .map(drop)
+            .map_err(|failure| failure.message),
         Feature::WideTimes => wide_times(&dir),
     };
     let removed = Dir::open(scratch).and_then(|dir| sys::remove::tree(&dir, name)).map_err(text);

@@ -16,6 +16,7 @@ use layerstore_driver::{Driver, Registry};
 use crate::bench::open_at;
 use crate::case::{Action, Failure, Outcome};
 use crate::namespace;
+use crate::trace::Traced;
 use crate::worker::WorkerSetup;
 
 /// The variable that says that this process is not what it seems.
@@ -28,6 +29,8 @@ pub(crate) enum ChildSetup {
     Worker(WorkerSetup),
     /// Run one action.
     Action(ActionSetup),
+    /// Wait for a line, and end.
+    Nothing,
 }
 
 /// One action.
@@ -59,15 +62,26 @@ pub struct Child {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     action: String,
+    /// Somebody else has waited for its end.
+    ended: bool,
 }
 
 impl Child {
     pub(crate) fn spawn(setup: ActionSetup) -> Outcome<Self> {
         let action = setup.action.clone();
-        let mut child = command(&ChildSetup::Action(setup))?.spawn()?;
+        Self::start(action, &ChildSetup::Action(setup))
+    }
+
+    /// A process that does nothing until it is told to go, and ends then.
+    pub(crate) fn idle() -> Outcome<Self> {
+        Self::start("nothing".to_owned(), &ChildSetup::Nothing)
+    }
+
+    fn start(action: String, setup: &ChildSetup) -> Outcome<Self> {
+        let mut child = command(setup)?.spawn()?;
         let input = child.stdin.take();
         let output = child.stdout.take().ok_or_else(|| Failure::new("a child without an output"))?;
-        Ok(Self { child, input, output: BufReader::new(output), action })
+        Ok(Self { child, input, output: BufReader::new(output), action, ended: false })
     }
 
     /// Waits until the action says something, and gives the word.
@@ -116,6 +130,27 @@ impl Child {
         Ok(())
     }
 
+    /// Lets the action go on from its [`ActionBench::wait`] to its end, and gives the number of system calls that
+    /// it makes on the way; one that makes more than `limit` is killed, and the number is above `limit`.
+    ///
+    /// # Errors
+    /// The action's failure, or where processes cannot be traced.
+    pub fn count_calls(mut self, limit: u64) -> Outcome<u64> {
+        let traced = Traced::seize(self.child.id())?;
+        self.go()?;
+        let (count, success) = traced.count_calls(limit)?;
+        self.ended = true;
+        if count > limit || success {
+            return Ok(count);
+        }
+        match self.hear() {
+            Ok(word) => {
+                Err(Failure::crash(format!("the process {} ended after saying {word:?}", self.action)))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -154,6 +189,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
         // Both fail only when the process was waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -200,10 +238,15 @@ impl ActionBench {
     /// # Errors
     /// Those of `read`.
     pub fn wait(&self) -> Outcome {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line)?;
-        Ok(())
+        wait_for_go()
     }
+}
+
+/// Waits for a line from whoever started this process, or until they are gone.
+pub(crate) fn wait_for_go() -> Outcome {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(())
 }
 
 /// Runs one action and returns this process's exit status.

@@ -32,6 +32,6 @@ pub(super) const CASES: &[&[Case]] = &[
 ];
 
 /// The tables of actions.
-pub(super) const ACTIONS: &[&[Action]] = &[];
+pub(super) const ACTIONS: &[&[Action]] = &[diffing::ACTIONS];
 
 pub(crate) use saboteurs::SABOTEURS;
