@@ -52,7 +52,9 @@ pub struct Failure {
     pub message: String,
     /// Whether a panic, a killed process or the time limit ended the case, and not an assertion.
     pub crash: bool,
-    /// The clause that is broken, where it is another than the case's own (leaks are M12's).
+    /// The clause that is broken, where it is another than the case's own (leaks are M12's). In JSON it stands
+    /// beside the case's own `clause`, and needs a word of its own.
+    #[serde(rename = "breaks", default, skip_serializing_if = "Option::is_none")]
     pub clause: Option<String>,
 }
 

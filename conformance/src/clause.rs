@@ -17,6 +17,30 @@ pub fn clauses() -> Vec<Clause> {
     README.lines().filter_map(parse).collect()
 }
 
+/// Clauses that stand under one heading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// The heading, `Lifecycle`.
+    pub title: &'static str,
+    /// Its clauses, in order.
+    pub clauses: Vec<Clause>,
+}
+
+/// Every clause under its heading, in order: `## L. Lifecycle`.
+pub fn sections() -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    for line in README.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            let title = heading.split_once(". ").map_or(heading, |(_, title)| title);
+            sections.push(Section { title, clauses: Vec::new() });
+        } else if let (Some(section), Some(clause)) = (sections.last_mut(), parse(line)) {
+            section.clauses.push(clause);
+        }
+    }
+    sections.retain(|section| !section.clauses.is_empty());
+    sections
+}
+
 fn parse(line: &'static str) -> Option<Clause> {
     let row = line.strip_prefix("| ")?.strip_suffix(" |")?;
     let (id, text) = row.split_once(" | ")?;
@@ -27,6 +51,14 @@ fn parse(line: &'static str) -> Option<Clause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_clause_stands_under_a_heading() {
+        let sections = sections();
+        let under: Vec<_> = sections.iter().flat_map(|section| section.clauses.clone()).collect();
+        assert_eq!(under, clauses());
+        assert_eq!((sections[0].title, sections[0].clauses[0].id), ("Lifecycle", "L1"));
+    }
 
     #[test]
     fn rows_of_the_tables_are_clauses_and_nothing_else_is() {

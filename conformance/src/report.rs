@@ -1,4 +1,4 @@
-//! What a run found, and how it is said: text, JSON, JUnit.
+//! What a run found, and how it is said: text, JSON, JUnit, one HTML page.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,8 +6,12 @@ use std::time::Duration;
 use crate::case::Failure;
 use crate::need::Environment;
 
+mod html;
+
+pub use html::html;
+
 /// What became of one case.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "result", rename_all = "lowercase")]
 pub enum Verdict {
     /// The driver keeps the clause.
@@ -22,19 +26,19 @@ pub enum Verdict {
 }
 
 /// One case of a run.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct CaseResult {
     /// The case's full name.
     pub case: String,
     /// Its clause.
-    pub clause: &'static str,
+    pub clause: String,
     /// What it asserts.
-    pub title: &'static str,
+    pub title: String,
     /// What became of it.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "duration")]
     pub duration: Duration,
 }
 
@@ -42,8 +46,13 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = <f64 as serde::Deserialize>::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+}
+
 /// One run of the suite over one driver.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     /// The driver.
     pub driver: String,
@@ -108,7 +117,7 @@ impl Report {
             Verdict::Passed => format!("ok    {} ({:.2?})\n", result.case, result.duration),
             Verdict::Skipped { reason } => format!("skip  {}: {reason}\n", result.case),
             Verdict::Failed(failure) => {
-                let clause = failure.clause.as_deref().unwrap_or(result.clause);
+                let clause = failure.clause.as_deref().unwrap_or(&result.clause);
                 let crash = if failure.crash { ", crashed" } else { "" };
                 let message = failure.message.replace('\n', "\n      ");
                 format!("FAIL  {} ({clause}{crash}): {}\n      {message}\n", result.case, result.title)
@@ -164,6 +173,18 @@ pub fn json(reports: &[Report]) -> Result<String, serde_json::Error> {
     }))
 }
 
+/// Reads runs back from [`json`], to put those of several programs into one report.
+///
+/// # Errors
+/// What is no such report.
+pub fn parse(json: &str) -> Result<Vec<Report>, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        runs: Vec<Report>,
+    }
+    Ok(serde_json::from_str::<Document>(json)?.runs)
+}
+
 /// Several runs as JUnit XML: a suite for each run, the clause as class name. Problems of a run are a failed case
 /// of their own, so that no reader of the file misses them.
 ///
@@ -185,14 +206,14 @@ pub fn junit(reports: &[Report]) -> Result<String, quick_junit::SerializeError> 
                 Verdict::Failed(failure) => {
                     let kind = if failure.crash { NonSuccessKind::Error } else { NonSuccessKind::Failure };
                     let mut status = TestCaseStatus::non_success(kind);
-                    status.set_type(failure.clause.as_deref().unwrap_or(result.clause));
+                    status.set_type(failure.clause.as_deref().unwrap_or(&result.clause));
                     status.set_message(failure.message.lines().next().unwrap_or_default());
                     status.set_description(failure.message.as_str());
                     status
                 }
             };
             let mut case = TestCase::new(result.case.as_str(), status);
-            case.set_classname(result.clause).set_time(result.duration);
+            case.set_classname(result.clause.as_str()).set_time(result.duration);
             suite.add_test_case(case);
         }
         for problem in &report.problems {

@@ -219,8 +219,8 @@ impl Pool {
         };
         CaseResult {
             case: case.id(),
-            clause: case.clause,
-            title: case.title,
+            clause: case.clause.to_owned(),
+            title: case.title.to_owned(),
             verdict,
             duration: begun.elapsed(),
         }

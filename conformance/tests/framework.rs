@@ -204,5 +204,12 @@ fn formats_agree(registry: &Registry) -> Result<(), Failed> {
     expect(json["success"] == false && json["counts"]["failed"] == 1, &json)?;
     expect(json["runs"][1]["cases"][0]["result"] == "failed", &json)?;
     let junit = report::junit(&reports)?;
-    expect(junit.contains(r#"tests="2""#) && junit.contains("this driver panics"), &junit)
+    expect(junit.contains(r#"tests="2""#) && junit.contains("this driver panics"), &junit)?;
+    // Reports of several programs can be put together, and nothing of them is lost on the way.
+    let again = report::parse(&report::json(&reports)?)?;
+    expect(report::json(&again)? == report::json(&reports)?, &again)?;
+    let page = report::html(&again);
+    expect(page.contains("1 passed, 1 failed, 0 skipped in 2 runs"), &page)?;
+    expect(page.contains("this driver panics") && page.contains("the contract is broken"), &page)?;
+    expect(!page.contains("http:") && !page.contains("https:"), &page)
 }

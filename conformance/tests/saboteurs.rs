@@ -84,10 +84,10 @@ fn caught(saboteur: &Saboteur, report: &Report) -> Result<(), Failed> {
     let mut ran = BTreeSet::new();
     for case in &report.cases {
         if !matches!(case.verdict, Verdict::Skipped { .. }) {
-            ran.insert(case.clause);
+            ran.insert(case.clause.clone());
         }
         let Verdict::Failed(failure) = &case.verdict else { continue };
-        let clause = failure.clause.as_deref().unwrap_or(case.clause);
+        let clause = failure.clause.as_deref().unwrap_or(&case.clause);
         if clause == saboteur.clause {
             if failure.crash {
                 wrong.push(format!("caught by a crash: {}", Report::line(case)));

@@ -67,6 +67,8 @@ pub(crate) enum Format {
     Json,
     /// JUnit XML
     Junit,
+    /// One page
+    Html,
 }
 
 /// Every verb.

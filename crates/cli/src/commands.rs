@@ -21,8 +21,8 @@ use crate::session::Session;
 /// Runs the verb that was typed.
 pub(crate) fn dispatch(arguments: Arguments, registry: Registry) -> Result<ExitCode> {
     let Arguments { global, command } = arguments;
-    if global.format == Format::Junit && !matches!(command, Command::Conformance(_)) {
-        return Err(Failure::usage("read arguments", "--format junit is for `conformance` only"));
+    if matches!(global.format, Format::Junit | Format::Html) && !matches!(command, Command::Conformance(_)) {
+        return Err(Failure::usage("read arguments", "this --format is for `conformance` only"));
     }
     let session = Session::new(global, registry);
     match command {

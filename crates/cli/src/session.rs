@@ -83,8 +83,8 @@ impl Session {
         match self.global.format {
             Format::Text => text(value)?,
             Format::Json => output::json(value)?,
-            Format::Junit => {
-                return Err(Failure::usage("read arguments", "--format junit is for `conformance` only"));
+            Format::Junit | Format::Html => {
+                return Err(Failure::usage("read arguments", "this --format is for `conformance` only"));
             }
         }
         Ok(())

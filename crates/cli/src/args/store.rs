@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -18,9 +18,9 @@ pub(crate) struct Conformance {
     /// Only cases whose name fits (`*` and `?`)
     #[arg(long, value_name = "GLOB")]
     pub(crate) case: Option<String>,
-    /// Directory on the file system to test; a temporary one is made in it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) scratch: Option<PathBuf>,
+    /// Directory on the file system to test; a temporary one is made in it (repeatable: each is one more run)
+    #[arg(long, value_name = "DIR", action = ArgAction::Append)]
+    pub(crate) scratch: Vec<PathBuf>,
     /// List clauses, cases and saboteurs, and run nothing
     #[arg(long)]
     pub(crate) list: bool,

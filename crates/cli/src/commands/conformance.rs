@@ -23,20 +23,25 @@ pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode
     let mut options = RunOptions::from_environment()
         .map_err(|failure| Failure::usage("run conformance suite", failure.message))?;
     options.cases = arguments.case.iter().cloned().collect();
-    if let Some(scratch) = &arguments.scratch {
-        options.scratch.clone_from(scratch);
-    }
     // A driver that was asked for by name must not pass by not running.
     options.required |= !session.named_drivers().is_empty();
     let mut reports = Vec::new();
-    for factory in factories {
-        reports.push(run_one(session, &*factory, &options)?);
+    for factory in &factories {
+        // Without a directory it is the one that the environment names, or the system's for temporary files.
+        for scratch in arguments.scratch.iter().map(Some).chain(arguments.scratch.is_empty().then_some(None))
+        {
+            if let Some(scratch) = scratch {
+                options.scratch.clone_from(scratch);
+            }
+            reports.push(run_one(session, &**factory, &options)?);
+        }
     }
     let mut total = Counts::default();
     reports.iter().for_each(|report| total += report.counts());
     match session.format() {
         Format::Text => line(total)?,
         Format::Json => line(report::json(&reports).map_err(std::io::Error::other)?)?,
+        Format::Html => line(report::html(&reports))?,
         Format::Junit => line(report::junit(&reports).map_err(std::io::Error::other)?)?,
     }
     let success = reports.iter().all(Report::is_success) && total.passed > 0;
