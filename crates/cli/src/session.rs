@@ -1,6 +1,6 @@
 //! From flags to an open store: configuration is read, the store is opened, warnings are printed once.
 
-use layerstore::{Config, Context, Environment, Kind, Overrides, Registry, Store, StoreOptions};
+use layerstore::{Config, Context, Environment, Kind, Overrides, Rebuilt, Registry, Store, StoreOptions};
 
 use crate::args::{Format, Global};
 use crate::cancel;
@@ -72,6 +72,12 @@ impl Session {
         })?;
         store.warnings().iter().for_each(output::warning);
         Ok(store)
+    }
+
+    /// Makes the store's database again if it is lost or damaged.
+    pub(crate) fn repair_database(&self) -> Result<Option<Rebuilt>> {
+        let options = StoreOptions { config: self.config()?, registry: self.registry.clone() };
+        Ok(Store::repair_database(&options)?)
     }
 
     /// Prints `value` as JSON if that was asked for, else what `text` prints.

@@ -14,7 +14,7 @@ use layerstore_image::{Commit, Instruction};
 
 use crate::db::images::ImageRow;
 use crate::db::layers::{Completed, Kept, LayerOrigin, NewLayer};
-use crate::db::{Durability, images, layers, now, sessions};
+use crate::db::{Durability, damage, layers, now, sessions};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::images::parse_name;
 use crate::model::{CommitOptions, Container, LayerKind, LayerState};
@@ -38,21 +38,20 @@ impl Store {
             .map(|change| change.parse::<Instruction>().explain(OPERATION, change))
             .collect::<Result<Vec<_>>>()?;
         let found = self.find_container(OPERATION, container)?;
-        let (image, chain) = self.database().read(OPERATION, |connection| {
-            let image = images::get(connection, &found.image)?.ok_or_else(|| {
-                let message = format!("the container's image {} is gone", found.image);
-                Error::new(Kind::NotFound, OPERATION, container, message)
-                    .with_hint("`layerstore export` writes the container's tree")
-            })?;
-            let chain = layers::of_image(connection, &image.id)?;
-            Ok((image, chain))
-        })?;
+        self.ensure_sound(OPERATION, container, &found.layer)?;
+        // The image may be gone: its layers and its configuration stay as long as the container does.
+        let mut chain =
+            self.database().read(OPERATION, |connection| damage::chain(connection, &found.layer))?;
+        if !chain.is_empty() {
+            chain.remove(0);
+        }
+        chain.reverse();
         let holds = chain.iter().map(|row| row.layer.id.to_string());
-        let holds: Vec<String> = holds.chain([found.layer.to_string(), image.id.to_string()]).collect();
+        let holds: Vec<String> = holds.chain([found.layer.to_string(), found.image.to_string()]).collect();
         let session = Session::begin(self, OPERATION, &holds)?;
         let parent = chain.last().map(|row| (row.layer.id.clone(), row.layer.chain_id));
         let completed = self.copy_changes(&session, &found, parent.as_ref(), context)?;
-        let config = self.read_config(OPERATION, &image)?;
+        let config = self.read_config(OPERATION, &found.image)?;
         let config = config
             .commit(&Commit {
                 diff_id: Some(completed.diff_id),
@@ -69,13 +68,14 @@ impl Store {
         })?;
         self.write_image_files(&id, config.raw(), None)?;
         let (top, new) = self.settle(&session, completed, context)?;
+        let below: u64 = chain.iter().filter_map(|row| row.layer.size).sum();
         let layers: Vec<LayerId> = chain.into_iter().map(|row| row.layer.id).chain([top.0]).collect();
         let row = ImageRow {
             id,
-            parent: Some(image.id),
+            parent: Some(found.image),
             created: config.created().map(ToOwned::to_owned),
             stored: now(),
-            size: image.size + top.1,
+            size: below + top.1,
             manifest_digest: None,
         };
         let new: Vec<Completed> = new.into_iter().collect();
@@ -195,9 +195,15 @@ impl Store {
                         self.reap_if_dead(&other)?;
                     }
                     None => {
-                        let message = "the same layer is there, but damaged";
-                        return Err(Error::new(Kind::Corrupt, OPERATION, chain_id.to_string(), message)
-                            .with_hint("run `layerstore check --repair`"));
+                        // What is in hand is exactly what the damaged one should be.
+                        let Some(_lease) = Lease::try_take(self.staging(), row.layer.id.as_str(), OPERATION)?
+                        else {
+                            Lease::wait(self.staging(), row.layer.id.as_str(), context, OPERATION)?;
+                            continue;
+                        };
+                        self.ensure_no_mounts(OPERATION, &row.layer.id)?;
+                        self.exchange(OPERATION, &row, &completed)?;
+                        return Ok(((row.layer.id, row.layer.size.unwrap_or(0)), None));
                     }
                 },
             }

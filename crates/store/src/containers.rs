@@ -36,10 +36,7 @@ impl Store {
             let found = lookup::image(connection, OPERATION, image)?;
             let chain = layers::of_image(connection, &found.id)?;
             if let Some(row) = chain.iter().find(|row| row.layer.state == LayerState::Damaged) {
-                let message = format!("the image's layer {} is damaged", row.layer.id);
-                return Err(Error::new(Kind::Corrupt, OPERATION, image, message)
-                    .with_layer(&row.layer.id)
-                    .with_hint("remove the images that use the layer, and pull again"));
+                return Err(crate::repair::damaged(OPERATION, image, row));
             }
             let top = chain.into_iter().next_back();
             Ok((found, top.map(|row| row.layer.id)))
@@ -62,37 +59,54 @@ impl Store {
         let lease = Lease::take(self.staging(), container.layer.as_str(), OPERATION)?;
         let create = CreateOptions { size_limit: options.size_limit };
         self.driver().create(&container.layer, top.as_ref(), &create, context).explain(OPERATION, image)?;
-        let done = self.database().write(OPERATION, Durability::Full, |transaction| {
+        let durable = self
+            .write_container_record(&container, top.as_ref())
+            .and_then(|()| self.sync_layer(OPERATION, &container.layer));
+        let done = durable.and_then(|()| self.insert_container(OPERATION, image, &container, top.as_ref()));
+        if done.is_err() {
+            let removed = self.driver().remove(&container.layer).explain(OPERATION, image);
+            let removed =
+                removed.and_then(|()| self.remove_layer_files(&container.layer).explain(OPERATION, image));
+            if let Err(error) = removed {
+                tracing::warn!(layer = %container.layer, %error, "a layer that nobody needs could not be removed");
+            }
+        }
+        drop(lease);
+        done.map(|()| container)
+    }
+
+    /// Makes a container visible.
+    fn insert_container(
+        &self,
+        operation: &'static str,
+        image: &str,
+        container: &Container,
+        top: Option<&LayerId>,
+    ) -> Result<()> {
+        self.database().write(operation, Durability::Full, |transaction| {
             // The image may have gone meanwhile; its layers stay, because the new one is a child.
-            if images::get(transaction, &found.id)?.is_none() {
-                return Err(lookup::no_such_image(OPERATION, image));
+            if images::get(transaction, &container.image)?.is_none() {
+                return Err(lookup::no_such_image(operation, image));
             }
             layers::insert(
                 transaction,
                 &NewLayer {
                     id: &container.layer,
-                    parent: top.as_ref(),
+                    parent: top,
                     session: None,
                     chain_id: None,
                     kind: LayerKind::Active,
                     origin: LayerOrigin::Container,
                 },
             )?;
-            containers::insert(transaction, &container).map_err(|error| match &container.name {
+            containers::insert(transaction, container).map_err(|error| match &container.name {
                 Some(name) if is_taken(&error) => {
-                    Error::new(Kind::AlreadyExists, OPERATION, name, format!("the name {name:?} is taken"))
+                    Error::new(Kind::AlreadyExists, operation, name, format!("the name {name:?} is taken"))
                         .with_hint("choose another name, or remove that container with `layerstore rm`")
                 }
-                _ => Error::database(OPERATION, error),
+                _ => Error::database(operation, error),
             })
-        });
-        if done.is_err()
-            && let Err(error) = self.driver().remove(&container.layer)
-        {
-            tracing::warn!(layer = %container.layer, %error, "a layer that nobody needs could not be removed");
-        }
-        drop(lease);
-        done.map(|()| container)
+        })
     }
 
     /// Every container, the newest first.
@@ -211,6 +225,10 @@ impl Store {
             layers::doom(transaction, &found.layer)
         })?;
         self.destroy(OPERATION, std::slice::from_ref(&found.layer))?;
+        let image = self.database().read(OPERATION, |connection| images::get(connection, &found.image))?;
+        if image.is_none() {
+            self.free_image_files(OPERATION, &found.image.hex(), true)?;
+        }
         Ok(found.id)
     }
 }

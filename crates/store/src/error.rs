@@ -174,9 +174,10 @@ impl Error {
     pub(crate) fn database(operation: &'static str, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as E;
         let (kind, hint) = match error.sqlite_error_code() {
-            Some(E::DatabaseCorrupt | E::NotADatabase) => {
-                (Kind::Corrupt, Some("run `layerstore check`; do not copy or edit layerstore.db by hand"))
-            }
+            Some(E::DatabaseCorrupt | E::NotADatabase) => (
+                Kind::Corrupt,
+                Some("`layerstore check --repair` makes the database again from the records beside the data"),
+            ),
             Some(E::DiskFull) => (Kind::NoSpace, None),
             Some(E::DatabaseBusy | E::DatabaseLocked) => {
                 (Kind::InUse, Some("another program holds the database; try again"))

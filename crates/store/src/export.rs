@@ -61,7 +61,7 @@ impl Store {
         let holds: Vec<String> = holds.chain([row.id.to_string()]).collect();
         let session = Session::begin(self, OPERATION, &holds)?;
         let names = self.database().read(OPERATION, |connection| images::names(connection, &row.id))?;
-        let config = self.read_config(OPERATION, &row)?;
+        let config = self.read_config(OPERATION, &row.id)?;
         let count = layers.len();
         let mut descriptors = Vec::with_capacity(count);
         for (index, layer) in layers.iter().enumerate() {

@@ -8,6 +8,7 @@ use layerstore_driver::LayerId;
 use layerstore_sys::{self as sys, Dir, File};
 
 use crate::error::{Error, Explain as _, Kind, Result};
+use crate::mirror;
 use crate::store::Store;
 
 /// Largest file of names that lie elsewhere: two paths for each of a hundred thousand entries would fit.
@@ -19,6 +20,7 @@ pub(crate) struct Folders {
     pub(crate) records: Dir,
     pub(crate) blobs: Dir,
     pub(crate) images: Dir,
+    pub(crate) containers: Dir,
     pub(crate) staging: Dir,
 }
 
@@ -30,6 +32,7 @@ impl Folders {
             records: open("records")?,
             blobs: open("blobs")?,
             images: open("images")?,
+            containers: open("containers")?,
             staging: open("staging")?,
         })
     }
@@ -41,13 +44,13 @@ pub(crate) fn record_name(id: &LayerId) -> String {
 }
 
 /// The name of the list of a layer's entries that lie elsewhere than they are called.
-fn places_name(id: &LayerId) -> String {
+pub(crate) fn places_name(id: &LayerId) -> String {
     format!("{id}.places")
 }
 
 /// The layer that a file of `records/` belongs to.
 pub(crate) fn record_owner(name: &str) -> Option<&str> {
-    name.strip_suffix(".tar-split.gz").or_else(|| name.strip_suffix(".places"))
+    [".tar-split.gz", ".places", ".json"].into_iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
 /// A file of a folder, made anew.
@@ -67,11 +70,13 @@ fn unlink(folder: &Dir, name: &str) -> sys::Result<()> {
 }
 
 impl Store {
-    /// Removes the record, the list of places and the blob of a layer.
+    /// Removes the records, the list of places and the blob of a layer, and the record of its container.
     pub(crate) fn remove_layer_files(&self, id: &LayerId) -> sys::Result<()> {
         let folders = self.folders();
         unlink(&folders.records, &record_name(id))?;
         unlink(&folders.records, &places_name(id))?;
+        unlink(&folders.records, &mirror::file_name(id))?;
+        unlink(&folders.containers, &mirror::file_name(id))?;
         unlink(&folders.blobs, id.as_str())
     }
 
@@ -128,10 +133,18 @@ impl Store {
         let folder = self.folders().images.ensure_dir(id.hex().as_bytes(), 0o700).explain(OPERATION, id)?;
         let documents = [("config.json", Some(config)), ("manifest.json", manifest)];
         for (name, bytes) in documents.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))) {
+            // What is there stays: it is durable, and a second pull waits for no disk.
+            if self.read_image_file(id, name).is_ok_and(|found| found.as_deref() == Some(bytes)) {
+                continue;
+            }
             let temporary = format!(".{name}.{}", LayerId::random().explain(OPERATION, id)?);
             let mut file = folder.create_file(temporary.as_bytes(), 0o600).explain(OPERATION, id)?;
             file.write_all(bytes)
                 .map_err(|error| Error::new(Kind::System, OPERATION, id.to_string(), error.to_string()))?;
+            if folder.try_stat(name.as_bytes()).explain(OPERATION, id)?.is_some() {
+                // A damaged one is replaced: no sync of an image may follow.
+                file.sync().explain(OPERATION, id)?;
+            }
             // Two pulls of one image may write the same document at once: the name always holds a whole one.
             folder.rename(temporary.as_bytes(), &folder, name.as_bytes()).explain(OPERATION, id)?;
         }

@@ -7,8 +7,8 @@
 use layerstore_driver::{LayerId, LayerInfo};
 use layerstore_sys::Dir;
 
-use crate::db::{Durability, images, layers, sessions};
-use crate::error::{Explain as _, Result};
+use crate::db::{Durability, containers, images, layers, sessions};
+use crate::error::{Explain as _, Kind, Result};
 use crate::files;
 use crate::model::{Freed, Gc};
 use crate::session::Lease;
@@ -39,6 +39,20 @@ impl Store {
             }
         }
         Ok(gc.report)
+    }
+}
+
+impl Store {
+    /// Frees what dead processes left and what no row knows, but no layer that only lost its users.
+    pub(crate) fn free_orphans(&self) -> Result<Vec<Freed>> {
+        let mut gc = Collector { store: self, report: Gc::default() };
+        gc.dead_sessions()?;
+        gc.doomed_layers()?;
+        gc.unknown_layers()?;
+        gc.unknown_files()?;
+        gc.image_files()?;
+        gc.leases()?;
+        Ok(gc.report.freed)
     }
 }
 
@@ -77,7 +91,9 @@ impl Collector<'_> {
     }
 
     fn doomed_layers(&mut self) -> Result<()> {
-        let doomed = self.store.database().read(OPERATION, layers::doomed)?;
+        let mut doomed = self.store.database().read(OPERATION, layers::doomed)?;
+        // Who removes it right now will come to its end.
+        doomed.retain(|row| !Lease::is_held(self.store.staging(), row.layer.id.as_str()).unwrap_or(true));
         let ids: Vec<LayerId> = doomed.iter().map(|row| row.layer.id.clone()).collect();
         for row in doomed {
             let bytes = row.layer.disk_bytes.unwrap_or(0);
@@ -122,7 +138,12 @@ impl Collector<'_> {
         for LayerInfo { id, .. } in found {
             self.note("layer", id.as_str(), "the driver has it, the store does not know it", 0);
             if self.real() {
-                self.store.driver().remove(&id).explain(OPERATION, &id)?;
+                match self.store.driver().remove(&id) {
+                    Err(error) if error.kind() != Kind::NotFound => {
+                        return Err(error).explain(OPERATION, &id);
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -130,14 +151,21 @@ impl Collector<'_> {
 
     fn unknown_files(&mut self) -> Result<()> {
         let folders = self.store.folders();
-        for (kind, folder) in [("record", &folders.records), ("blob", &folders.blobs)] {
+        for (kind, folder) in
+            [("record", &folders.records), ("record", &folders.containers), ("blob", &folders.blobs)]
+        {
             for name in names(folder)? {
                 let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
                 let known = match owner {
-                    Some(id) => self
-                        .store
-                        .database()
-                        .read(OPERATION, |connection| Ok(layers::get(connection, id)?.is_some()))?,
+                    // Who makes a layer writes its record before its row, with its lease in hand.
+                    Some(id) => {
+                        let row = || {
+                            self.store
+                                .database()
+                                .read(OPERATION, |connection| Ok(layers::get(connection, id)?.is_some()))
+                        };
+                        row()? || Lease::is_held(self.store.staging(), id).explain(OPERATION, id)? || row()?
+                    }
                     None => false,
                 };
                 if known {
@@ -146,7 +174,10 @@ impl Collector<'_> {
                 let stat = folder.try_stat(name.as_bytes()).explain(OPERATION, &name)?;
                 self.note(kind, &name, "it belongs to no layer", stat.map_or(0, |stat| stat.blocks * 512));
                 if self.real() {
-                    folder.unlink(name.as_bytes()).explain(OPERATION, &name)?;
+                    match folder.unlink(name.as_bytes()) {
+                        Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, &name),
+                        _ => {}
+                    }
                 }
             }
         }
@@ -155,24 +186,8 @@ impl Collector<'_> {
 
     fn image_files(&mut self) -> Result<()> {
         for hex in names(&self.store.folders().images)? {
-            let real = self.real();
-            // Nobody begins to hold the image while the gate is closed, so its files are not being written.
-            let free = self.store.database().write(OPERATION, Durability::Relaxed, |transaction| {
-                let object = format!("sha256:{hex}");
-                let known = match object.parse() {
-                    Ok(id) => images::get(transaction, &id)?.is_some(),
-                    Err(_) => false,
-                };
-                if known || sessions::is_held(transaction, &object)? {
-                    return Ok(false);
-                }
-                if real {
-                    self.store.remove_image_files(&hex).explain(OPERATION, &hex)?;
-                }
-                Ok(true)
-            })?;
-            if free {
-                self.note("image files", hex, "they belong to no image", 0);
+            if self.store.free_image_files(OPERATION, &hex, self.real())? {
+                self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }
         Ok(())
@@ -205,6 +220,29 @@ fn names(folder: &Dir) -> Result<Vec<String>> {
 }
 
 impl Store {
+    /// Removes an image's documents if `real` and nothing needs them: no image, no container made of it (it may be
+    /// committed), nobody who is bringing it in. Says whether nothing does.
+    pub(crate) fn free_image_files(&self, operation: &'static str, hex: &str, real: bool) -> Result<bool> {
+        // Nobody begins to hold the image while the gate is closed, so its files are not being written.
+        self.database().write(operation, Durability::Relaxed, |transaction| {
+            let object = format!("sha256:{hex}");
+            let known = match object.parse() {
+                Ok(id) => {
+                    images::get(transaction, &id)?.is_some()
+                        || !containers::of_image(transaction, &id)?.is_empty()
+                }
+                Err(_) => false,
+            };
+            if known || sessions::is_held(transaction, &object)? {
+                return Ok(false);
+            }
+            if real {
+                self.remove_image_files(hex).explain(operation, hex)?;
+            }
+            Ok(true)
+        })
+    }
+
     /// Layers that the driver has, that no row knows and nobody is making; children before parents.
     pub(crate) fn unknown_layers(&self, operation: &'static str) -> Result<Vec<LayerInfo>> {
         let mut unknown = Vec::new();
@@ -213,10 +251,12 @@ impl Store {
                 self.database()
                     .read(operation, |connection| Ok(layers::get(connection, info.id.as_str())?.is_some()))
             };
-            // Its maker lets the lease go after the row is there, so the second look decides.
+            // Its maker lets the lease go after the row is there, so the second look decides; and somebody may have
+            // removed it since the list was made.
             let unknown_now = !known()?
                 && !Lease::is_held(self.staging(), info.id.as_str()).explain(operation, &info.id)?
-                && !known()?;
+                && !known()?
+                && self.driver().exists(&info.id).explain(operation, &info.id)?;
             if unknown_now {
                 unknown.push(info);
             }

@@ -1,5 +1,6 @@
 //! Images: lists, details and names.
 
+use layerstore_changeset::Digest;
 use layerstore_driver::Kind;
 use layerstore_image::{Config, ImageName};
 use rusqlite::Connection;
@@ -39,7 +40,7 @@ impl Store {
             Some(top) => self.driver().metadata(&top.layer.id).explain(OPERATION, image)?,
             None => Vec::new(),
         };
-        let config = self.read_config(OPERATION, &row)?;
+        let config = self.read_config(OPERATION, &row.id)?;
         let manifest = self.read_image_file(&row.id, "manifest.json")?;
         Ok(Image {
             id: row.id,
@@ -62,7 +63,7 @@ impl Store {
     pub fn history(&self, image: &str) -> Result<Vec<HistoryLine>> {
         const OPERATION: &str = "history";
         let (row, layers) = self.find_image_layers(OPERATION, image)?;
-        let config = self.read_config(OPERATION, &row)?;
+        let config = self.read_config(OPERATION, &row.id)?;
         let mut layers = layers.into_iter();
         let line = |layer: Option<LayerRow>| (layer.as_ref().and_then(|row| row.layer.diff_id), size(&layer));
         let mut lines: Vec<HistoryLine> = Vec::new();
@@ -100,10 +101,14 @@ impl Store {
     pub fn tag(&self, image: &str, name: &str) -> Result<ImageName> {
         const OPERATION: &str = "tag";
         let name = parse_name(OPERATION, name)?;
+        let mut renamed = Vec::new();
         self.database().write(OPERATION, Durability::Full, |transaction| {
             let row = lookup::image(transaction, OPERATION, image)?;
+            renamed.extend(images::named(transaction, &name)?);
+            renamed.push(row.id);
             images::set_name(transaction, &name, &row.id)
         })?;
+        self.follow_names(&renamed);
         Ok(name)
     }
 
@@ -114,17 +119,15 @@ impl Store {
     pub fn untag(&self, name: &str) -> Result<ImageName> {
         const OPERATION: &str = "untag";
         let parsed = parse_name(OPERATION, name)?;
-        self.database().write(OPERATION, Durability::Full, |transaction| {
-            if images::named(transaction, &parsed)?.is_none() {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    OPERATION,
-                    name,
-                    format!("no image is called {parsed}"),
-                ));
-            }
-            images::remove_name(transaction, &parsed)
+        let image = self.database().write(OPERATION, Durability::Full, |transaction| {
+            let Some(image) = images::named(transaction, &parsed)? else {
+                let message = format!("no image is called {parsed}");
+                return Err(Error::new(Kind::NotFound, OPERATION, name, message));
+            };
+            images::remove_name(transaction, &parsed)?;
+            Ok(image)
         })?;
+        self.follow_names(&[image]);
         Ok(parsed)
     }
 
@@ -142,17 +145,17 @@ impl Store {
     }
 
     /// The configuration of an image, checked against its ID.
-    pub(crate) fn read_config(&self, operation: &'static str, image: &ImageRow) -> Result<Config> {
+    pub(crate) fn read_config(&self, operation: &'static str, image: &Digest) -> Result<Config> {
         let damaged = |message: &str| {
-            Error::new(Kind::Corrupt, operation, image.id.to_string(), message)
-                .with_hint("remove the image and pull it again")
+            Error::new(Kind::Corrupt, operation, image.to_string(), message)
+                .with_hint("pull the image again: that writes it anew")
         };
-        let bytes = self.read_image_file(&image.id, "config.json")?;
+        let bytes = self.read_image_file(image, "config.json")?;
         let bytes = bytes.ok_or_else(|| damaged("the image's configuration is missing"))?;
-        if layerstore_changeset::Digest::of(&bytes) != image.id {
+        if Digest::of(&bytes) != *image {
             return Err(damaged("the image's configuration is not what it was"));
         }
-        Config::parse(bytes).explain(operation, image.id)
+        Config::parse(bytes).explain(operation, image)
     }
 }
 

@@ -16,10 +16,9 @@ use layerstore_changeset::{Code, Context, Digest};
 use layerstore_driver::{CreateOptions, LayerId};
 use layerstore_image::{ImageName, ImageSource, OpenOptions, Reference};
 
-use crate::config::SyncMode;
 use crate::db::images::ImageRow;
-use crate::db::layers::{Completed, Kept, LayerOrigin, NewLayer};
-use crate::db::{Durability, images, layers, now, sessions};
+use crate::db::layers::{Completed, Kept, LayerOrigin, LayerRow, NewLayer};
+use crate::db::{Durability, damage, images, layers, now, sessions};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
 use crate::images::parse_name;
@@ -72,11 +71,12 @@ impl Store {
             session,
             layers: Vec::new(),
             new: Vec::new(),
+            repaired: Vec::new(),
             size: 0,
             warnings: source.warnings().to_vec(),
         };
         pull.layers()?;
-        let Pull { session, layers, new, size, warnings, .. } = pull;
+        let Pull { session, layers, new, repaired, size, warnings, .. } = pull;
         let manifest = source.manifest();
         self.write_image_files(&id, source.config().raw(), manifest.map(|manifest| manifest.raw()))?;
         let image = ImageRow {
@@ -87,7 +87,7 @@ impl Store {
             size,
             manifest_digest: manifest.map(|manifest| manifest.digest()),
         };
-        let layers_new = new.len();
+        let layers_new = new.len() + repaired.len();
         self.publish(OPERATION, session, &image, &layers, &new, &names, context)?;
         Ok(Pulled { id, layers_held: layers.len() - layers_new, layers_new, warnings })
     }
@@ -106,40 +106,41 @@ impl Store {
     ) -> Result<()> {
         let known = self.database().read(operation, |connection| images::get(connection, &image.id))?;
         if known.is_none() || !new.is_empty() {
-            self.sync(operation)?;
+            for done in new {
+                let row = self
+                    .database()
+                    .read(operation, |connection| layers::get(connection, done.id.as_str()))?;
+                if let Some(row) = row {
+                    self.write_completed_record(done, row)?;
+                }
+            }
+            self.write_image_record(known.as_ref().unwrap_or(image), chain)?;
+            let new: Vec<&LayerId> = new.iter().map(|done| &done.id).collect();
+            self.sync_image(operation, &new, &image.id)?;
         }
         context.check().explain(operation, image.id)?;
+        let mut renamed = vec![image.id];
         self.database().write(operation, Durability::Full, |transaction| {
             for done in new {
                 layers::complete(transaction, done)?;
             }
             images::insert(transaction, image, chain)?;
             for name in names {
+                renamed.extend(images::named(transaction, name)?);
                 images::set_name(transaction, name, &image.id)?;
             }
             session.end_in(transaction)
         })?;
         session.ended();
+        self.follow_names(&renamed);
         Ok(())
-    }
-
-    /// Makes everything written so far durable, if that is wanted. Errors of earlier write-back show up here,
-    /// because the directories were opened before anything was written.
-    fn sync(&self, operation: &'static str) -> Result<()> {
-        if self.config().sync.value == SyncMode::None {
-            return Ok(());
-        }
-        let inner = self.inner();
-        inner.root.sync_file_system().explain(operation, "")?;
-        match &inner.driver_root {
-            Some(driver_root) => driver_root.sync_file_system().explain(operation, ""),
-            None => Ok(()),
-        }
     }
 }
 
 /// Who is to unpack a layer.
 enum Claim {
+    /// The caller, in the place of this one, which is damaged.
+    Repair(Box<LayerRow>),
     /// It is there.
     Held(LayerId, u64),
     /// The caller.
@@ -149,19 +150,21 @@ enum Claim {
 }
 
 /// One image on its way in.
-struct Pull<'a> {
-    store: &'a Store,
-    source: &'a dyn ImageSource,
-    watcher: &'a Watcher,
-    context: &'a Context,
-    session: Session,
+pub(crate) struct Pull<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) source: &'a dyn ImageSource,
+    pub(crate) watcher: &'a Watcher,
+    pub(crate) context: &'a Context,
+    pub(crate) session: Session,
     /// The image's layers so far, from the base.
-    layers: Vec<LayerId>,
+    pub(crate) layers: Vec<LayerId>,
     /// Of these, what this pull unpacked.
-    new: Vec<Completed>,
+    pub(crate) new: Vec<Completed>,
+    /// Layers that were damaged and are sound again.
+    pub(crate) repaired: Vec<LayerId>,
     /// Bytes of file data so far.
-    size: u64,
-    warnings: Vec<String>,
+    pub(crate) size: u64,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Pull<'_> {
@@ -176,7 +179,7 @@ impl Pull<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, index: usize, diff_id: &Digest, chain_id: &Digest) -> Result<()> {
+    pub(crate) fn layer(&mut self, index: usize, diff_id: &Digest, chain_id: &Digest) -> Result<()> {
         let blob_size = self.source.layers().get(index).map(|layer| layer.size);
         let progress = LayerProgress {
             index,
@@ -186,11 +189,17 @@ impl Pull<'_> {
             bytes: 0,
             total: blob_size.filter(|size| *size > 0),
         };
-        let id = LayerId::random().explain(OPERATION, diff_id)?;
         loop {
+            let id = LayerId::random().explain(OPERATION, diff_id)?;
             self.context.check().explain(OPERATION, diff_id)?;
             match self.claim(&id, chain_id)? {
                 Claim::Held(id, size) => {
+                    if self.store.is_torn(OPERATION, &id)? {
+                        self.store.database().write(OPERATION, Durability::Full, |transaction| {
+                            damage::mark(transaction, &id)
+                        })?;
+                        continue;
+                    }
                     self.layers.push(id);
                     self.size += size;
                     self.watcher.tell(&LayerProgress { stage: LayerStage::Exists, ..progress });
@@ -200,6 +209,21 @@ impl Pull<'_> {
                     self.watcher.tell(&progress);
                     Lease::wait(self.store.staging(), &session, self.context, OPERATION)?;
                     self.store.reap_if_dead(&session)?;
+                }
+                Claim::Repair(row) => {
+                    let old = row.layer.id.clone();
+                    let Some(lease) = Lease::try_take(self.store.staging(), old.as_str(), OPERATION)? else {
+                        self.watcher.tell(&progress);
+                        Lease::wait(self.store.staging(), old.as_str(), self.context, OPERATION)?;
+                        continue;
+                    };
+                    if let Some(size) = self.repair(&row, index, &progress)? {
+                        self.size += size;
+                        self.layers.push(old.clone());
+                        self.repaired.push(old);
+                        drop(lease);
+                        return Ok(());
+                    }
                 }
                 Claim::Mine => {
                     let done = self.unpack(id.clone(), *chain_id, index, &progress)?;
@@ -234,28 +258,21 @@ impl Pull<'_> {
                 )?;
                 return Ok(Claim::Mine);
             };
-            match (row.layer.state, row.session) {
+            match (row.layer.state, row.session.clone()) {
                 (LayerState::Ready, _) => {
                     sessions::hold(transaction, self.session.id(), row.layer.id.as_str())?;
                     Ok(Claim::Held(row.layer.id, row.layer.size.unwrap_or(0)))
                 }
                 (LayerState::Staging, Some(session)) => Ok(Claim::Wait(session)),
                 _ => {
-                    let users = layers::users(transaction, &row.layer.id)?.join(", ");
-                    Err(Error::new(
-                        Kind::Corrupt,
-                        OPERATION,
-                        chain_id.to_string(),
-                        format!("the layer is damaged and used by {users}"),
-                    )
-                    .with_layer(&row.layer.id)
-                    .with_hint("remove what uses it, run `layerstore gc`, and pull again"))
+                    sessions::hold(transaction, self.session.id(), row.layer.id.as_str())?;
+                    Ok(Claim::Repair(Box::new(row)))
                 }
             }
         })
     }
 
-    fn unpack(
+    pub(crate) fn unpack(
         &mut self,
         id: LayerId,
         chain_id: Digest,

@@ -39,18 +39,21 @@ impl Store {
         };
         let lease = Lease::take(self.staging(), id.as_str(), OPERATION)?;
         self.driver().create(&id, parent.as_ref(), options, context).explain(OPERATION, &id)?;
-        let done = self.database().write(OPERATION, Durability::Full, |transaction| {
-            layers::insert(
-                transaction,
-                &NewLayer {
-                    id: &id,
-                    parent: parent.as_ref(),
-                    session: None,
-                    chain_id: None,
-                    kind: LayerKind::Active,
-                    origin: LayerOrigin::User,
-                },
-            )
+        let durable = self.sync_layer(OPERATION, &id);
+        let done = durable.and_then(|()| {
+            self.database().write(OPERATION, Durability::Full, |transaction| {
+                layers::insert(
+                    transaction,
+                    &NewLayer {
+                        id: &id,
+                        parent: parent.as_ref(),
+                        session: None,
+                        chain_id: None,
+                        kind: LayerKind::Active,
+                        origin: LayerOrigin::User,
+                    },
+                )
+            })
         });
         if done.is_err()
             && let Err(error) = self.driver().remove(&id)
@@ -58,7 +61,9 @@ impl Store {
             tracing::warn!(layer = %id, %error, "a layer that nobody needs could not be removed");
         }
         drop(lease);
-        done.map(|()| id)
+        done?;
+        self.follow_layer(&id);
+        Ok(id)
     }
 
     /// Applies a tar (plain, gzip or zstd) to a writable layer.
@@ -74,9 +79,11 @@ impl Store {
         const OPERATION: &str = "layer apply";
         let id = self.find_layer(OPERATION, layer)?;
         let applied = self.apply_tar(OPERATION, &id, tar, context)?;
+        self.sync_layer(OPERATION, &id)?;
         self.database().write(OPERATION, Durability::Full, |transaction| {
             layers::applied(transaction, &id, applied.bytes)
         })?;
+        self.follow_layer(&id);
         Ok(applied)
     }
 
@@ -93,9 +100,13 @@ impl Store {
                 .with_hint("`layerstore commit` makes an image of a container"));
         }
         let id = row.layer.id;
+        // The driver says sealed a moment before the row does; the lease tells others that this is no damage.
+        let _lease = Lease::take(self.staging(), id.as_str(), OPERATION)?;
         let usage = self.driver().seal(&id, None, context).explain(OPERATION, layer)?;
+        self.sync_layer(OPERATION, &id)?;
         self.database()
             .write(OPERATION, Durability::Full, |transaction| layers::sealed(transaction, &id, usage))?;
+        self.follow_layer(&id);
         Ok(usage)
     }
 
@@ -212,6 +223,17 @@ impl Store {
         const OPERATION: &str = "layer inspect";
         let id = self.find_layer(OPERATION, layer)?;
         self.driver().metadata(&id).explain(OPERATION, layer)
+    }
+
+    /// Writes down what the database says of a layer after a transaction that is through.
+    fn follow_layer(&self, id: &LayerId) {
+        let written = self
+            .database()
+            .read("write record", |connection| layers::get(connection, id.as_str()))
+            .and_then(|row| row.map_or(Ok(()), |row| self.write_layer_record(&row)));
+        if let Err(error) = written {
+            tracing::warn!(layer = %id, %error, "the record of a layer is behind the database");
+        }
     }
 
     fn find_layer(&self, operation: &'static str, layer: &str) -> Result<LayerId> {

@@ -96,6 +96,7 @@ impl Store {
             }
             Some(_) => {}
         }
+        self.ensure_sound(operation, name, layer)?;
         let plan = PlanOptions {
             access,
             id_mapping: options.id_mapping.clone(),

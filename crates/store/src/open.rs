@@ -1,24 +1,20 @@
-//! Opening a store: directories, database, driver, in this order; and clearing what a crash left behind.
-//!
-//! Recovery touches only what has no living owner: sessions whose lease nobody holds, layers on their way out,
-//! and, once per boot or after a dead session, what the driver itself finds. It never removes what no row knows:
-//! that is `gc`, which a person starts.
+//! Opening a store: directories, runroot, database, driver, in this order. What a crash left behind is cleared by
+//! [`recover`](crate::recover).
 
-use layerstore_driver::{DriverFactory, DriverOptions, LayerId, OpenOptions, Registry, Selection};
+use layerstore_driver::{Driver, DriverFactory, DriverOptions, OpenOptions, Registry, Selection};
 use layerstore_sys as sys;
 use layerstore_sys::Dir;
 use std::sync::Arc;
 
+use crate::binding;
 use crate::config::{Config, Setting};
-use crate::db::{Database, layers, sessions};
+use crate::db::Database;
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files::Folders;
-use crate::session::Lease;
-use crate::store::{Inner, Store, StoreOptions};
+use crate::rebuild;
+use crate::store::{Inner, StoreOptions};
 
 const OPERATION: &str = "open store";
-/// In runroot: what an earlier boot left behind was cleared.
-const RECOVERED: &str = "recovered";
 
 pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let StoreOptions { mut config, registry } = options;
@@ -27,14 +23,28 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
         sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
     }
     let root = Dir::open(&config.graphroot.value).explain(OPERATION, "")?;
+    let bound = match rebuild::is_ours(&root)? {
+        true => Some(binding::bind(&root, &config.runroot.value)?),
+        false => None,
+    };
     let database = Database::open(&root)?;
-    let selected = Choice { config: &config, registry: &registry, root: &root }.select(database.as_ref())?;
+    let first = bound.as_ref().is_none_or(|bound| bound.first);
+    let choice = Choice { config: &config, registry: &registry, root: &root, first };
+    let selected = choice.select(database.as_ref())?;
     let open = open_options(&config, &*selected.factory)?;
     let driver_path = open.root.clone();
     // Before the database is made: a root that is another program's is refused here, and left as it was.
     let driver = selected.factory.open(&open).explain(OPERATION, "")?;
+    let bound = match bound {
+        Some(bound) => bound,
+        None => binding::bind(&root, &config.runroot.value)?,
+    };
     let database = match database {
         Some(database) => database,
+        // Its tables may have been made since we looked.
+        None if rebuild::has_records(&root)? && Database::open(&root)?.is_none() => {
+            return Err(rebuild::lost(&root));
+        }
         None => Database::create(&root, selected.factory.name())?,
     };
     // Somebody else may have made the store a moment ago, with another driver.
@@ -48,8 +58,10 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let folders = Folders::open(&root).explain(OPERATION, "")?;
     let mut warnings = std::mem::take(&mut config.warnings);
     warnings.extend(selected.warning);
+    warnings.extend(bound.warning.clone());
     Ok(Inner {
         config,
+        bound,
         root,
         folders,
         database,
@@ -60,11 +72,22 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     })
 }
 
+/// The driver of a root whose database is lost: the one that is named, or the one that has something there.
+pub(crate) fn driver_without_database(options: &StoreOptions, root: &Dir) -> Result<Arc<dyn Driver>> {
+    let (config, registry) = (&options.config, &options.registry);
+    sys::fs::make_dirs(&config.runroot.value, 0o700).explain(OPERATION, "")?;
+    let bound = binding::bind(root, &config.runroot.value)?;
+    let selected = Choice { config, registry, root, first: bound.first }.select(None)?;
+    selected.factory.open(&open_options(config, &*selected.factory)?).explain(OPERATION, "")
+}
+
 /// What the choice of a driver depends on.
 struct Choice<'a> {
     config: &'a Config,
     registry: &'a Registry,
     root: &'a Dir,
+    /// Nobody has opened it since the boot.
+    first: bool,
 }
 
 struct Selected {
@@ -84,7 +107,7 @@ impl Choice<'_> {
         // every start of a program.
         if let [held] = present.as_slice()
             && name.as_ref().is_none_or(|name| name == held)
-            && sys::fs::exists(self.config.runroot.value.join(RECOVERED)).explain(OPERATION, "")?
+            && !self.first
         {
             let factory = Arc::clone(self.registry.get(held).explain(OPERATION, "")?);
             let reason = match &name {
@@ -168,54 +191,4 @@ fn other_file_system(root: &Dir, path: &std::path::Path) -> Result<Option<Dir>> 
     let same =
         dir.stat_self().explain(OPERATION, "")?.device == root.stat_self().explain(OPERATION, "")?.device;
     Ok((!same).then_some(dir))
-}
-
-impl Store {
-    /// Clears leftovers of dead processes and returns what a person should know.
-    pub(crate) fn recover(&self) -> Result<Vec<String>> {
-        let marker = self.runroot().join(RECOVERED);
-        let first = !sys::fs::exists(&marker).explain(OPERATION, "")?;
-        let (sessions, doomed) = self.database().read(OPERATION, |connection| {
-            Ok((sessions::of_processes(connection)?, layers::doomed(connection)?))
-        })?;
-        let mut found = Vec::new();
-        let mut dead = false;
-        for session in sessions {
-            if Lease::is_held(self.staging(), &session).explain(OPERATION, &session)? {
-                continue;
-            }
-            dead = true;
-            for layer in self.reap(&session)? {
-                found.push(format!("removed the unfinished layer {layer} of a process that died"));
-            }
-        }
-        let doomed: Vec<LayerId> = doomed.into_iter().map(|row| row.layer.id).collect();
-        if let Err(error) = self.destroy(OPERATION, &doomed) {
-            // It may be mounted still; the next open tries again, and nothing else depends on it.
-            found.push(format!("a removal could not be finished: {error}"));
-        }
-        if first || dead {
-            for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
-                let layer = recovered.id.map(|id| format!("layer {id}: ")).unwrap_or_default();
-                found.push(format!("{layer}{}", recovered.what));
-            }
-        }
-        if first {
-            sys::fs::create_file(&marker, 0o600).explain(OPERATION, "")?;
-        }
-        Ok(found)
-    }
-
-    /// Whether a living process is making this layer. In doubt it is.
-    pub(crate) fn is_live(&self, id: &LayerId) -> bool {
-        let session = self.database().read(OPERATION, |connection| {
-            Ok(layers::get(connection, id.as_str())?.and_then(|row| row.session))
-        });
-        let held = |name: &str| Lease::is_held(self.staging(), name).unwrap_or(true);
-        match session {
-            Ok(Some(session)) => held(&session),
-            Ok(None) => held(id.as_str()),
-            Err(_) => true,
-        }
-    }
 }

@@ -28,7 +28,7 @@ impl Store {
     /// [`InUse`](crate::Kind::InUse) with docker's words for a conflict;
     /// [`NotFound`](crate::Kind::NotFound) `No such image: …`.
     pub fn remove_image(&self, image: &str, force: bool) -> Result<Vec<Removal>> {
-        let (records, images, doomed) =
+        let (records, images, doomed, renamed) =
             self.database().write(OPERATION, Durability::Full, |transaction| {
                 let mut remover = Remover {
                     connection: transaction,
@@ -37,15 +37,18 @@ impl Store {
                     records: Vec::new(),
                     images: Vec::new(),
                     doomed: Vec::new(),
+                    renamed: Vec::new(),
                 };
                 remover.remove(force)?;
-                Ok((remover.records, remover.images, remover.doomed))
+                Ok((remover.records, remover.images, remover.doomed, remover.renamed))
             })?;
-        for id in images {
-            if let Err(error) = self.remove_image_files(&id.hex()) {
+        for id in &images {
+            // A container of it may stay, and may be committed: then its documents stay too.
+            if let Err(error) = self.free_image_files(OPERATION, &id.hex(), true) {
                 tracing::warn!(image = %id, %error, "files of a removed image stay until the next gc");
             }
         }
+        self.follow_names(&renamed);
         self.destroy(OPERATION, &doomed)?;
         Ok(records)
     }
@@ -58,6 +61,8 @@ struct Remover<'a> {
     records: Vec<Removal>,
     images: Vec<Digest>,
     doomed: Vec<LayerId>,
+    /// Images that lost a name.
+    renamed: Vec<Digest>,
 }
 
 /// What stands against the removal of an image.
@@ -161,6 +166,7 @@ impl Remover<'_> {
     }
 
     fn untag(&mut self, name: &ImageName) -> Result<()> {
+        self.renamed.extend(images::named(self.connection, name)?);
         images::remove_name(self.connection, name)?;
         self.records.push(Removal::Untagged(name.clone()));
         Ok(())

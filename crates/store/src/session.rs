@@ -49,6 +49,14 @@ impl Lease {
         }
     }
 
+    /// As [`Lease::take`]; none when somebody else works on it.
+    pub(crate) fn try_take(staging: &Dir, name: &str, operation: &'static str) -> Result<Option<Self>> {
+        match Self::take(staging, name, operation) {
+            Err(error) if error.kind() == Kind::InUse => Ok(None),
+            taken => taken.map(Some),
+        }
+    }
+
     /// Whether somebody alive holds the lease.
     pub(crate) fn is_held(staging: &Dir, name: &str) -> sys::Result<bool> {
         let file = match staging.open_file(file_name(name).as_bytes()) {
@@ -156,7 +164,11 @@ impl Store {
     pub(crate) fn destroy(&self, operation: &'static str, doomed: &[LayerId]) -> Result<()> {
         let mut gone = Vec::new();
         let mut failed = None;
+        let mut leases = Vec::new();
         for id in doomed {
+            // Tells whoever opens the store that somebody is at it. Without one (the disk may be full) it is done
+            // twice, which is no harm.
+            leases.extend(Lease::take(self.staging(), id.as_str(), operation).ok());
             match self.destroy_one(operation, id) {
                 Ok(()) => gone.push(id.clone()),
                 Err(error) => failed = failed.or(Some(error)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use layerstore_driver::{Driver, Registry};
 use layerstore_sys::Dir;
 
+use crate::binding::Bound;
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::error::{Explain as _, Result};
@@ -28,6 +29,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
+    pub(crate) bound: Bound,
     pub(crate) root: Dir,
     pub(crate) folders: Folders,
     pub(crate) database: Database,

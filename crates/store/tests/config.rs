@@ -76,7 +76,7 @@ fn an_unknown_key_is_a_warning_with_its_place_and_the_nearest_key(#[case] text: 
 }
 
 #[rstest]
-#[case("[storage]\nsync = \"file\"\n", 2, "sync is \"file\", not \"layer\" or \"none\"")]
+#[case("[storage]\nsync = \"disk\"\n", 2, "sync is \"disk\", not \"layer\", \"file\" or \"none\"")]
 #[case("[storage]\n\ndriver = 3\n", 3, "driver is an integer, not a string")]
 #[case("[storage]\ngraphroot = \"relative\"\n", 2, "graphroot is \"relative\", not an absolute path")]
 #[case("[storage]\ndriver_priority = \"vfs\"\n", 2, "driver_priority is a string, not a list of names")]

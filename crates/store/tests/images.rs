@@ -133,7 +133,8 @@ fn a_tar_that_names_a_file_twice_is_given_back_from_its_blob(#[case] driver: &st
     let image = Memory::new([tar], "twice");
     image.pull(&store, &["twice"]).unwrap();
     assert_eq!(exported(&store, "twice"), image.tars());
-    assert!(listing(scratch.root().join("records")).is_empty());
+    let records = listing(scratch.root().join("records"));
+    assert!(records.iter().all(|name| !name.ends_with(".gz")), "{records:?}");
     assert_eq!(listing(scratch.root().join("blobs")).len(), 1);
     store.remove_image("twice", false).unwrap();
     assert!(listing(scratch.root().join("blobs")).is_empty());
@@ -161,17 +162,15 @@ fn damage_is_found_by_export_and_check(#[case] driver: &str) {
     assert_eq!(found.findings.len(), 1, "{:?}", found.findings);
     assert_eq!((found.findings[0].kind, found.findings[0].name.as_str()), ("layer-damaged", top.id.as_str()));
     assert_eq!(found.findings[0].images.len(), 1);
-    assert!(check(true).findings.is_empty(), "a quick check reads no contents");
+    assert_eq!(check(true).findings[0].message, "it was found damaged before");
     std::fs::remove_file(scratch.root().join("records").join(format!("{}.tar-split.gz", top.id))).unwrap();
     assert_eq!(check(true).findings[0].kind, "record-missing");
-    // Repairing marks the layer, and nothing new is built on it.
+    // Finding marks the layer, and nothing new is built on it until it is pulled again.
     let options = layerstore::CheckOptions { quick: true, repair: true };
-    assert!(store.check(options, &Context::new()).unwrap().findings[0].repaired);
+    assert!(!store.check(options, &Context::new()).unwrap().findings[0].repaired);
     let error = store.create_container("small", &layerstore::ContainerOptions::default(), &Context::new());
     assert_eq!(error.unwrap_err().kind(), Kind::Corrupt);
-    assert_eq!(small().pull(&store, &["again"]).unwrap_err().kind(), Kind::Corrupt);
-    store.remove_image("small", false).unwrap();
-    small().pull(&store, &["again"]).unwrap();
+    assert_eq!(small().pull(&store, &["again"]).unwrap().layers_new, 1);
     assert!(check(false).findings.is_empty());
 }
 

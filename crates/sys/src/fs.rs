@@ -207,6 +207,32 @@ pub fn write_atomic(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result
     written
 }
 
+/// Replaces the file `name` in `dir` at once, for everybody who looks; nothing is made durable: a power cut may
+/// leave an empty file. Several processes may do so at the same time.
+///
+/// # Errors
+/// Those of `openat`, `write` and `renameat2`; the temporary file is removed then.
+pub fn replace(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result<()> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // Names this attempt among those of the process, which is named by its number.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let suffix = format!(".{}.{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let temporary = [b".".as_slice(), name, suffix.as_bytes()].concat();
+    match dir.unlink(&temporary) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
+    let written = dir
+        .create_file(&temporary, mode)
+        .and_then(|file| file.write_all_at(content, 0))
+        .and_then(|()| dir.rename(&temporary, dir, name));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = dir.unlink(&temporary);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

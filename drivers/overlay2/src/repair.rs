@@ -33,9 +33,13 @@ impl Repair<'_> {
         Ok(true)
     }
 
-    /// Whether the file that lists the ancestors can be read and begins with the parent.
+    /// Whether the file that lists the ancestors can be read, begins with the parent and goes on as the parent's.
     fn lower_is_good(&self, layer: &Layer, parent: &Layer) -> bool {
-        layout::lower(layer, self.operation()).is_ok_and(|lower| lower.first() == Some(&parent.record.token))
+        let Ok(lower) = layout::lower(layer, self.operation()) else { return false };
+        let Some((first, rest)) = lower.split_first() else { return false };
+        // A parent whose file is damaged is told of by itself.
+        let above = layout::lower(parent, self.operation());
+        *first == parent.record.token && above.is_ok_and(|above| above == rest)
     }
 }
 

@@ -10,6 +10,12 @@ pub(crate) struct Check {
     /// Only records against disk, no contents
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Put right what can be: the database, records, layers that a source gives, orphans
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// An image, as for `pull`, from which damaged layers are restored (repeatable)
+    #[arg(long, value_name = "SOURCE", requires = "repair")]
+    pub(crate) from: Vec<String>,
 }
 
 /// Arguments of `conformance`; drivers and format are the global flags.

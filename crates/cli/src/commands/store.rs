@@ -53,20 +53,43 @@ pub(super) fn df(session: &Session) -> Result<()> {
 }
 
 pub(super) fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
-    let options = CheckOptions { quick: arguments.quick, ..CheckOptions::default() };
-    let report = session.store()?.check(options, &session.context)?;
+    let rebuilt = if arguments.repair { session.repair_database()? } else { None };
+    let options = CheckOptions { quick: arguments.quick, repair: arguments.repair };
+    let store = session.store()?;
+    let mut report = store.check(options, &session.context)?;
+    for source in &arguments.from {
+        store.restore(&mut report, source, &session.context)?;
+    }
+    report.rebuilt = rebuilt;
     session.print(&report, |report| {
+        if let Some(rebuilt) = &report.rebuilt {
+            line(format_args!(
+                "database: {}; made again with {} images, {} names, {} layers, {} containers",
+                rebuilt.reason, rebuilt.images, rebuilt.names, rebuilt.layers, rebuilt.containers
+            ))?;
+            if let Some(kept) = &rebuilt.kept_as {
+                line(format_args!("  the old one is kept as {}", kept.display()))?;
+            }
+            rebuilt.left_out.iter().try_for_each(|left| line(format_args!("  left out: {left}")))?;
+        }
         for finding in &report.findings {
-            line(format_args!("{}: {}: {}", finding.kind, finding.name, finding.message))?;
+            let repaired = if finding.repaired { "repaired: " } else { "" };
+            line(format_args!("{repaired}{}: {}: {}", finding.kind, finding.name, finding.message))?;
             for image in &finding.images {
                 line(format_args!("  used by image {}", short(image)))?;
             }
         }
         let verified =
             if arguments.quick { String::new() } else { format!(", {} verified", report.verified) };
-        line(format_args!("{} layers checked{verified}, {} findings", report.layers, report.findings.len()))
+        let repaired = report.findings.iter().filter(|finding| finding.repaired).count();
+        let repaired = if arguments.repair { format!(", {repaired} repaired") } else { String::new() };
+        line(format_args!(
+            "{} layers checked{verified}, {} findings{repaired}",
+            report.layers,
+            report.findings.len()
+        ))
     })?;
-    Ok(ExitCode::from(u8::from(!report.findings.is_empty())))
+    Ok(ExitCode::from(u8::from(report.findings.iter().any(|finding| !finding.repaired))))
 }
 
 pub(super) fn gc(session: &Session, dry_run: bool) -> Result<()> {

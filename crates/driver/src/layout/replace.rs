@@ -51,10 +51,12 @@ impl Layers {
         };
         self.may_replace(id, &new, old_record.as_ref(), operation)?;
         let name = layout.name_of(id);
-        let token = match &old_record {
-            Some(record) => record.token.clone(),
-            None => hooks.token(&name).map_err(system)?.unwrap_or_else(|| new.record.token.clone()),
+        let known = match &old_record {
+            Some(record) => Some(record.token.clone()),
+            None => hooks.token(&name).map_err(system)?,
         };
+        let renamed = known.is_none();
+        let token = known.unwrap_or_else(|| new.record.token.clone());
         let parent = match &new.record.parent {
             Some(parent) => layout.open_layer(parent, operation)?,
             None => None,
@@ -76,6 +78,9 @@ impl Layers {
             drop_marker(parent, &marker_name(&new.record)).map_err(system)?;
         }
         hooks.repair(&layout.load(id, operation)?)?;
+        if renamed {
+            self.repair_above(id, hooks, operation)?;
+        }
         layout.forget_apply(id).map_err(system)?;
         if old.is_some() {
             let (trashed, _lock) = layout.throw_away(layout.root(), from.as_bytes()).map_err(system)?;
@@ -94,6 +99,19 @@ impl Layers {
         };
         let records = candidates.iter().filter_map(|child| Some(layout.load(child, operation).ok()?.record));
         Ok(records.filter(|record| record.parent.as_ref() == Some(id)).collect())
+    }
+
+    /// Repairs what the layers above keep of a layer that has another token now, from the bottom to the top.
+    fn repair_above(&self, id: &LayerId, hooks: &dyn Hooks, operation: Operation<'_>) -> Result<()> {
+        let all = self.list(operation)?;
+        let mut pending = vec![id.clone()];
+        while let Some(below) = pending.pop() {
+            for info in all.iter().filter(|info| info.parent.as_ref() == Some(&below)) {
+                hooks.repair(&self.layout().load(&info.id, operation)?)?;
+                pending.push(info.id.clone());
+            }
+        }
+        Ok(())
     }
 
     fn may_replace(

@@ -6,7 +6,7 @@
 //! graphroot = "/var/lib/layerstore"     # layers, images and metadata; outlives a reboot
 //! runroot = "/run/layerstore"           # mounts and locks; best on tmpfs
 //! driver_priority = ["overlay2", "vfs"] # order of automatic selection
-//! sync = "layer"                        # one syncfs per image; "none": a power cut may lose a pulled image
+//! sync = "layer"                        # one syncfs per image; "file": fsync of each file; "none": a power cut may lose it
 //!
 //!
 //! [storage.options.overlay2]            # one table per driver; the keys are the driver's own
@@ -108,6 +108,9 @@ pub enum SyncMode {
     /// One `syncfs` per image.
     #[default]
     Layer,
+    /// `fsync` of every new file and directory, several at once: slower by itself, but it does not wait for what
+    /// others write to the same file system.
+    File,
     /// Nothing: after a power cut a pulled image may hold empty files. The layer's row says so, for `check`.
     None,
 }
@@ -117,6 +120,7 @@ impl SyncMode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Layer => "layer",
+            Self::File => "file",
             Self::None => "none",
         }
     }

@@ -84,12 +84,14 @@ impl<'a> File<'a> {
                     let word = self.text_of(value, "sync")?;
                     let mode = match word.as_str() {
                         "layer" => SyncMode::Layer,
+                        "file" => SyncMode::File,
                         "none" => SyncMode::None,
                         _ => {
                             let line = self.line(value.span().start);
-                            return Err(
-                                self.wrong(line, format!("sync is {word:?}, not \"layer\" or \"none\""))
-                            );
+                            return Err(self.wrong(
+                                line,
+                                format!("sync is {word:?}, not \"layer\", \"file\" or \"none\""),
+                            ));
                         }
                     };
                     config.sync = Setting::new(mode, origin);

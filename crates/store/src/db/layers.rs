@@ -21,6 +21,8 @@ pub(crate) struct LayerRow {
     pub(crate) origin: LayerOrigin,
     /// What gives its tar back.
     pub(crate) kept: Option<Kept>,
+    /// How it was made durable.
+    pub(crate) sync: String,
 }
 
 /// Who made a layer, which decides who may remove it.
@@ -44,21 +46,33 @@ pub(crate) enum Kept {
 }
 
 impl LayerOrigin {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Container => "container",
             Self::User => "user",
         }
     }
+
+    pub(crate) fn from_word(word: &str) -> Self {
+        match word {
+            "image" => Self::Image,
+            "container" => Self::Container,
+            _ => Self::User,
+        }
+    }
 }
 
 impl Kept {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Record => "record",
             Self::Blob => "blob",
         }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        [Self::Record, Self::Blob].into_iter().find(|kept| kept.as_str() == word)
     }
 }
 
@@ -89,7 +103,7 @@ pub(crate) struct Completed {
 }
 
 const COLUMNS: &str = "id, parent, session, chain_id, diff_id, state, kind, origin, labels, created, updated, \
-                       size, disk_bytes, inodes, tar_size, kept, blob_digest, blob_size, media_type";
+                       size, disk_bytes, inodes, tar_size, kept, blob_digest, blob_size, media_type, sync";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<LayerRow> {
     let labels: String = row.get(8)?;
@@ -122,16 +136,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<LayerRow> {
             media_type: row.get(18)?,
         },
         session: row.get(2)?,
-        origin: match row.get::<_, String>(7)?.as_str() {
-            "image" => LayerOrigin::Image,
-            "container" => LayerOrigin::Container,
-            _ => LayerOrigin::User,
-        },
-        kept: match row.get::<_, Option<String>>(15)?.as_deref() {
-            Some("record") => Some(Kept::Record),
-            Some("blob") => Some(Kept::Blob),
-            _ => None,
-        },
+        origin: LayerOrigin::from_word(&row.get::<_, String>(7)?),
+        kept: row.get::<_, Option<String>>(15)?.as_deref().and_then(Kept::from_word),
+        sync: row.get(19)?,
     })
 }
 
@@ -166,7 +173,11 @@ fn one(connection: &Connection, condition: &str, value: &str) -> Result<Option<L
         .explain(OPERATION, "")
 }
 
-fn many(connection: &Connection, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<LayerRow>> {
+pub(super) fn many(
+    connection: &Connection,
+    rest: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<LayerRow>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM layers {rest}"))
         .and_then(|mut statement| statement.query_map(values, from_row)?.collect())
@@ -316,14 +327,6 @@ pub(crate) fn applied(connection: &Connection, id: &LayerId, bytes: u64) -> Resu
         )
         .map(drop)
         .explain("apply layer", "")
-}
-
-/// Notes that what lies on disk is not what was recorded.
-pub(crate) fn set_damaged(connection: &Connection, id: &LayerId) -> Result<()> {
-    connection
-        .execute("UPDATE layers SET state = 'damaged' WHERE id = ? AND state = 'ready'", [id.as_str()])
-        .map(drop)
-        .explain("check", "")
 }
 
 /// Puts a layer on its way out: nobody finds it any more, and its chain ID is free.

@@ -6,6 +6,7 @@
 //! Connections are pooled in the handle and never cross a fork.
 
 pub(crate) mod containers;
+pub(crate) mod damage;
 pub(crate) mod images;
 pub(crate) mod layers;
 mod schema;
@@ -82,6 +83,14 @@ impl Database {
         })?;
         database.read(OPEN, schema::check)?;
         Ok(database)
+    }
+
+    /// Writes everything into the database's own file and closes it, so that the file is all there is.
+    pub(crate) fn close(self) -> Result<()> {
+        let connection = self.connection()?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).explain(OPEN, "")?;
+        self.pool().clear();
+        connection.close().map_err(|(_, error)| error).explain(OPEN, "")
     }
 
     fn at(root: &Dir) -> Self {

@@ -140,7 +140,10 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
     let refuse = |kind, message: String| Err(Error::new(kind, OPERATION, "layerstore.db", message));
     let application = number("application_id")?;
     if application != APPLICATION_ID {
-        return refuse(Kind::Corrupt, format!("not a layerstore database (application id {application:#x})"));
+        return refuse(Kind::Corrupt, format!("not a layerstore database (application id {application:#x})"))
+            .map_err(|error: Error| {
+                error.with_hint("`layerstore check --repair` makes it again from the records")
+            });
     }
     let version = number("user_version")?;
     if version != VERSION {

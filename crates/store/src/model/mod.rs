@@ -9,7 +9,7 @@ mod task;
 pub use container::{Container, ContainerOptions, MountOptions};
 pub use image::{CommitOptions, HistoryLine, Image, ImageSummary, Removal};
 pub use layer::{Layer, LayerKind, LayerState, TreeNode};
-pub use report::{Check, CheckOptions, Finding, Freed, Gc, Info, Space, SpaceLine};
+pub use report::{Check, CheckOptions, Finding, Freed, Gc, Info, Rebuilt, Space, SpaceLine};
 pub use task::{LayerProgress, LayerStage, PullOptions, Pulled, PushOptions, Watcher};
 
 use layerstore_image::ImageName;

@@ -93,7 +93,7 @@ pub struct Freed {
 pub struct CheckOptions {
     /// Only records against disk, no contents.
     pub quick: bool,
-    /// Marks what is damaged so that it is pulled again, and removes what nothing refers to.
+    /// Puts right what can be without a source, and frees what nothing refers to.
     pub repair: bool,
 }
 
@@ -106,13 +106,15 @@ pub struct Check {
     pub layers: u64,
     /// Of these, layers whose tar was put together again and whose diff ID was right.
     pub verified: u64,
+    /// The database, if it had to be made again before.
+    pub rebuilt: Option<Rebuilt>,
 }
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// A stable word: `database`, `layer-missing`, `layer-unknown`, `layer-damaged`, `record-missing`,
-    /// `image-files`, `mount-stale` …
+    /// `record-lost`, `image-files`, `orphan`.
     pub kind: &'static str,
     /// What it is about.
     pub name: String,
@@ -122,4 +124,23 @@ pub struct Finding {
     pub images: Vec<Digest>,
     /// Whether it was put right.
     pub repaired: bool,
+}
+
+/// A database that was made again from the records beside the data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Rebuilt {
+    /// What was wrong with the old one.
+    pub reason: String,
+    /// Where the old one is kept, if there was any.
+    pub kept_as: Option<std::path::PathBuf>,
+    /// Layers that came back.
+    pub layers: u64,
+    /// Images that came back.
+    pub images: u64,
+    /// Names that came back.
+    pub names: u64,
+    /// Containers that came back.
+    pub containers: u64,
+    /// What did not come back, and why.
+    pub left_out: Vec<String>,
 }

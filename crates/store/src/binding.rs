@@ -1,0 +1,163 @@
+//! One root, one runroot: who opens a root has to find the locks and leases of everybody else.
+//!
+//! ```text
+//! GRAPHROOT/runroot.json   {"boot","device","inode","token","path"}: the runroot of this root, in that boot
+//! GRAPHROOT/store.lock     locked shared (flock) by every open store, alone by who rebuilds the database
+//! RUNROOT/roots/TOKEN      the root of this token was recovered since the boot
+//! ```
+//!
+//! Invariant: in one boot a root is used with one runroot only. Two writable mounts of one layer are kept apart by
+//! leases in the runroot, and two programs with different ones would not see each other's. A copy of a root, a file
+//! system that was mounted again and the next boot have another identity, and nobody can use what was mounted
+//! before: they choose anew.
+
+use std::path::{Path, PathBuf};
+
+use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::{self as sys, Dir};
+
+use crate::error::{Error, Explain as _, Kind, Result};
+
+const OPERATION: &str = "open store";
+const FILE: &[u8] = b"runroot.json";
+const LOCK: &[u8] = b"store.lock";
+/// Longest [`FILE`] that is read, in bytes: a path has 4,096 at most.
+const LARGEST: usize = 64 << 10;
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Binding {
+    boot: String,
+    device: String,
+    inode: u64,
+    token: String,
+    path: PathBuf,
+}
+
+impl Binding {
+    fn same_root(&self, other: &Self) -> bool {
+        (&self.boot, &self.device, self.inode) == (&other.boot, &other.device, other.inode)
+    }
+}
+
+/// A root that found its runroot.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Where it is noted that the root was recovered.
+    marker: PathBuf,
+    /// Whether nobody has recovered the root since the boot.
+    pub(crate) first: bool,
+    /// What a person should know.
+    pub(crate) warning: Option<String>,
+    /// Tells others that somebody uses the store.
+    _live: Lock,
+}
+
+impl Bound {
+    /// Notes that the root was recovered.
+    pub(crate) fn recovered(&self) -> Result<()> {
+        if let Some(folder) = self.marker.parent() {
+            sys::fs::make_dirs(folder, 0o700).explain(OPERATION, folder.display())?;
+        }
+        sys::fs::create_file(&self.marker, 0o600).map(drop).explain(OPERATION, self.marker.display())
+    }
+}
+
+/// Binds a root to a runroot, or finds that it is.
+///
+/// # Errors
+/// [`Kind::InUse`] when the root is in use with another runroot.
+pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
+    let mut live = Lock::wait(lock_file(root)?, Mode::Shared).explain(OPERATION, root.path().display())?;
+    let runroot = sys::fs::canonical(runroot).explain(OPERATION, runroot.display())?;
+    let here = identity(root, &runroot)?;
+    // The marker and whether it is there, if the root is bound to this runroot.
+    let find = || -> Result<Option<(PathBuf, bool)>> {
+        let Some(bound) = read(root)?.filter(|bound| bound.same_root(&here)) else { return Ok(None) };
+        let marker = marker(&runroot, &bound.token);
+        let recovered = sys::fs::exists(&marker).explain(OPERATION, marker.display())?;
+        Ok((recovered || bound.path == runroot).then_some((marker, recovered)))
+    };
+    if let Some((marker, recovered)) = find()? {
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+    }
+    let gate = root.open_or_create_file(b"gate.lock", 0o600).explain(OPERATION, "")?;
+    let _gate = Lock::wait(gate, Mode::Exclusive).explain(OPERATION, "")?;
+    // Somebody else may have been faster.
+    if let Some((marker, recovered)) = find()? {
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+    }
+    let mut warning = None;
+    if let Some(other) = read(root)?.filter(|bound| bound.same_root(&here)) {
+        if sys::fs::exists(marker(&other.path, &other.token)).explain(OPERATION, "")? {
+            return Err(in_use(root, &other));
+        }
+        // The locks in it are gone with it: only an idle store may move. The gate keeps others from binding it
+        // between the two looks.
+        let file = live.release().explain(OPERATION, "")?;
+        let Ok(alone) = Lock::attempt(file, Mode::Exclusive).explain(OPERATION, "")? else {
+            return Err(in_use(root, &other));
+        };
+        live = Lock::wait(alone.into_file(), Mode::Shared).explain(OPERATION, "")?;
+        let (old, new) = (other.path.display(), runroot.display());
+        warning = Some(format!("the runroot {old} is gone, {new} takes its place"));
+    }
+    let bytes = serde_json::to_vec(&here).map_err(|error| {
+        Error::new(Kind::System, OPERATION, root.path().display().to_string(), error.to_string())
+    })?;
+    let marker = marker(&runroot, &here.token);
+    sys::fs::replace(root, FILE, &bytes, 0o600).explain(OPERATION, "")?;
+    Ok(Bound { marker, first: true, warning, _live: live })
+}
+
+fn in_use(root: &Dir, other: &Binding) -> Error {
+    let path = other.path.display();
+    let message = format!("since the machine was started the store is in use with the runroot {path}");
+    Error::new(Kind::InUse, OPERATION, root.path().display().to_string(), message).with_hint(format!(
+        "use --runroot {path}; to move, unmount everything, end what uses the store and remove {path}"
+    ))
+}
+
+/// Waits until the store is nobody's but the caller's.
+///
+/// # Errors
+/// [`Kind::InUse`] when somebody has it open.
+pub(crate) fn alone(root: &Dir, operation: &'static str) -> Result<Lock> {
+    let attempt =
+        Lock::attempt(lock_file(root)?, Mode::Exclusive).explain(operation, root.path().display())?;
+    attempt.map_err(|_| {
+        let message = "other programs have the store open";
+        Error::new(Kind::InUse, operation, root.path().display().to_string(), message)
+            .with_hint("end them, then try again")
+    })
+}
+
+fn lock_file(root: &Dir) -> Result<sys::File> {
+    root.open_or_create_file(LOCK, 0o600).explain(OPERATION, root.path().display())
+}
+
+fn marker(runroot: &Path, token: &str) -> PathBuf {
+    runroot.join("roots").join(token)
+}
+
+/// What the binding is; one that cannot be read (a power cut tore it) counts as none.
+fn read(root: &Dir) -> Result<Option<Binding>> {
+    match root.open_file(FILE).and_then(|mut file| file.read_to_end_limited(LARGEST)) {
+        // The token becomes a file name.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(|bound: &Binding| {
+            !bound.token.is_empty() && bound.token.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error).explain(OPERATION, root.path().display()),
+    }
+}
+
+fn identity(root: &Dir, runroot: &Path) -> Result<Binding> {
+    let stat = root.stat_self().explain(OPERATION, root.path().display())?;
+    Ok(Binding {
+        boot: sys::process::boot_id().explain(OPERATION, "")?,
+        device: format!("{}:{}", stat.device.major, stat.device.minor),
+        inode: stat.inode,
+        token: layerstore_driver::layout::random_name().explain(OPERATION, "")?,
+        path: runroot.to_owned(),
+    })
+}

@@ -1,0 +1,142 @@
+//! Looking at many layers at once, contents included.
+//!
+//! A layer that is being read is held, so that a removal of its image leaves it: removing what is mounted would fail.
+//! What became free meanwhile is freed in the end.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use layerstore_driver::LayerId;
+
+use crate::db::layers::{self, LayerOrigin, LayerRow};
+use crate::db::{Durability, damage};
+use crate::error::{Error, Explain as _, Kind, Result};
+use crate::session::Session;
+
+use super::{Checker, OPERATION, Wrong};
+
+impl Checker<'_> {
+    /// What is wrong with each of these layers.
+    pub(super) fn look_at(&mut self, rows: &[LayerRow]) -> Result<Vec<Option<Wrong>>> {
+        if self.options.quick {
+            let look = |row| {
+                self.context.check().explain(OPERATION, "")?;
+                self.layer(row)
+            };
+            return rows.iter().map(look).collect();
+        }
+        let (session, held) = self.hold(rows)?;
+        let looked = self.look_in_parallel(rows);
+        drop(session);
+        self.free(&held)?;
+        let (outcomes, verified) = looked?;
+        self.report.verified = verified;
+        Ok(outcomes)
+    }
+
+    /// Holds what is to be read; returns what had users of its own.
+    fn hold(&self, rows: &[LayerRow]) -> Result<(Session, Vec<LayerId>)> {
+        let images = rows.iter().filter(|row| row.origin == LayerOrigin::Image && row.kept.is_some());
+        let ids: Vec<LayerId> = images.map(|row| row.layer.id.clone()).collect();
+        let used = self.store.database().read(OPERATION, |connection| {
+            let mut used = Vec::new();
+            for id in &ids {
+                if !layers::is_free(connection, id)? {
+                    used.push(id.clone());
+                }
+            }
+            Ok(used)
+        })?;
+        let objects: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        Ok((Session::begin(self.store, OPERATION, &objects)?, used))
+    }
+
+    /// Frees what lost its last user while it was held, the topmost first.
+    fn free(&self, held: &[LayerId]) -> Result<()> {
+        let any = self.store.database().read(OPERATION, |connection| {
+            held.iter().try_fold(false, |any, id| Ok(any || is_left(connection, id)?))
+        })?;
+        if !any {
+            return Ok(());
+        }
+        let doomed = self.store.database().write(OPERATION, Durability::Full, |transaction| {
+            let mut doomed: Vec<LayerId> = Vec::new();
+            // Children come after their parents.
+            for id in held.iter().rev() {
+                if is_left(transaction, id)? {
+                    layers::doom(transaction, id)?;
+                    doomed.push(id.clone());
+                }
+            }
+            Ok(doomed)
+        })?;
+        self.store.destroy(OPERATION, &doomed)
+    }
+
+    fn look_in_parallel(&self, rows: &[LayerRow]) -> Result<(Vec<Option<Wrong>>, u64)> {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(rows.len()).max(1);
+        let (next, verified) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let outcomes: Mutex<Vec<Option<Wrong>>> = Mutex::new(vec![None; rows.len()]);
+        let work = || -> Result<()> {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(row) = rows.get(index) else { return Ok(()) };
+                self.context.check().explain(OPERATION, "")?;
+                let wrong = match self.layer(row)? {
+                    None => self.contents(row, &verified)?,
+                    wrong => wrong,
+                };
+                let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(outcome) = outcomes.get_mut(index) {
+                    *outcome = wrong;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker.join().unwrap_or_else(|_| {
+                    Err(Error::new(Kind::System, OPERATION, "", "a checking thread panicked"))
+                })
+            })
+        })?;
+        let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((outcomes, verified.into_inner()))
+    }
+
+    /// What is wrong with a layer's content, read twice before it counts.
+    fn contents(&self, row: &LayerRow, verified: &AtomicU64) -> Result<Option<Wrong>> {
+        let mut row = row.clone();
+        let mut wrong = None;
+        for _ in 0..2 {
+            if row.kept.is_none() {
+                return Ok(None);
+            }
+            match self.store.verify_layer(OPERATION, &row, self.context) {
+                Ok(()) => {
+                    verified.fetch_add(1, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                // A full disk, too many open files, a signal: nothing was learned about the layer.
+                Err(error) if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::System) => {
+                    return Err(error);
+                }
+                Err(error) => wrong = Some(("layer-damaged", error.message().to_owned())),
+            }
+            match self.current(&row)? {
+                Some(now) if !self.store.is_live(&row.layer.id) => row = now,
+                _ => return Ok(None),
+            }
+            // What lies below may have been repaired meanwhile, or is itself the damage.
+            self.context.check().explain(OPERATION, "")?;
+        }
+        Ok(wrong)
+    }
+}
+
+/// Whether a layer of an image has nobody left.
+fn is_left(connection: &rusqlite::Connection, id: &LayerId) -> Result<bool> {
+    let row = layers::get(connection, id.as_str())?;
+    let ours = row.is_some_and(|row| damage::is_of_image(&row) && row.session.is_none());
+    Ok(ours && layers::is_free(connection, id)?)
+}

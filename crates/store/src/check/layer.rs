@@ -1,0 +1,73 @@
+//! Looking at one layer.
+
+use layerstore_driver::LayerState as DriverState;
+
+use crate::db::layers::{self, Kept, LayerRow};
+use crate::error::{Kind, Result};
+use crate::files;
+use crate::model::{LayerKind, LayerState};
+
+use super::{Checker, OPERATION, Wrong};
+
+/// How often something suspicious is looked at before it counts, and how long after.
+const LOOKS: [u64; 3] = [0, 50, 250];
+
+impl Checker<'_> {
+    /// What is wrong with a layer, looked at again until it is sure that nobody is working on it.
+    pub(super) fn layer(&self, row: &LayerRow) -> Result<Option<Wrong>> {
+        let mut row = row.clone();
+        let mut wrong = None;
+        for pause in LOOKS {
+            if wrong.is_some() {
+                std::thread::sleep(std::time::Duration::from_millis(pause));
+            }
+            wrong = self.look(&row).err();
+            if wrong.is_none() || self.store.is_live(&row.layer.id) {
+                return Ok(None);
+            }
+            match self.current(&row)? {
+                Some(now) => row = now,
+                None => return Ok(None),
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// The row as it is now; none when the layer was removed.
+    pub(super) fn current(&self, row: &LayerRow) -> Result<Option<LayerRow>> {
+        let now = self
+            .store
+            .database()
+            .read(OPERATION, |connection| layers::get(connection, row.layer.id.as_str()))?;
+        Ok(now.filter(|now| matches!(now.layer.state, LayerState::Ready | LayerState::Damaged)))
+    }
+
+    /// One look, at everything but the content.
+    fn look(&self, row: &LayerRow) -> Result<(), Wrong> {
+        let id = &row.layer.id;
+        let info = self.store.driver().layer(id).map_err(|error| match error.kind() {
+            Kind::NotFound => ("layer-missing", "the driver has no such layer".to_owned()),
+            _ => ("layer-damaged", error.to_string()),
+        })?;
+        if info.parent != row.layer.parent {
+            return Err(("layer-damaged", "the driver has it over another parent".to_owned()));
+        }
+        let sealed = info.state == DriverState::Sealed;
+        if sealed != (row.layer.kind == LayerKind::Committed) {
+            let state = if sealed { "sealed" } else { "writable" };
+            return Err(("layer-damaged", format!("the driver says that it is {state}, the store does not")));
+        }
+        let folders = self.store.folders();
+        let (folder, name) = match row.kept {
+            Some(Kept::Record) => (&folders.records, files::record_name(id)),
+            Some(Kept::Blob) => (&folders.blobs, id.to_string()),
+            None => return Ok(()),
+        };
+        match folder.try_stat(name.as_bytes()) {
+            Ok(Some(stat)) if stat.size > 0 => Ok(()),
+            Ok(Some(_)) => Err(("record-missing", format!("{name} is empty"))),
+            Ok(None) => Err(("record-missing", format!("{name} is missing"))),
+            Err(error) => Err(("record-missing", error.to_string())),
+        }
+    }
+}

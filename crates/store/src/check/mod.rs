@@ -1,0 +1,159 @@
+//! Comparing records with what lies on disk, and putting right what can be.
+//!
+//! Quick: the database by itself, rows against the driver's layers, records, blobs and images' documents. In
+//! full: every layer's tar is put together again and its digest compared with the diff ID, several layers at once,
+//! which reads every byte that came with an image.
+//!
+//! The store may be in use meanwhile. Invariant: what is found was looked at twice, and nobody was working on it; so
+//! a healthy store gives no finding, whatever others do. What is found damaged is marked, so that nobody builds on
+//! it; nothing but `repair` changes more than that.
+
+mod contents;
+mod layer;
+mod mend;
+
+use layerstore_changeset::Context;
+use layerstore_driver::LayerId;
+
+use crate::db::{Durability, damage, images, layers};
+use crate::error::{Error, Explain as _, Result};
+use crate::model::{Check, CheckOptions, Finding, LayerKind, LayerState};
+use crate::store::Store;
+
+const OPERATION: &str = "check";
+
+impl Store {
+    /// Compares records with what lies on disk and, unless `quick`, puts the tar of every layer together again
+    /// and compares its digest with the diff ID. Damaged layers are marked. With `repair`, what can be put right
+    /// without a source is: marks of sound layers go, records are written again, a lost writable layer of a
+    /// container is made again (empty), what nothing refers to is freed. [`Store::restore`] does the rest.
+    ///
+    /// # Errors
+    /// Only what keeps it from checking; what it finds is in the report.
+    pub fn check(&self, options: CheckOptions, context: &Context) -> Result<Check> {
+        let mut checker = Checker { store: self, options, context, report: Check::default() };
+        checker.database()?;
+        checker.layers()?;
+        checker.images()?;
+        checker.unknown()?;
+        if options.repair {
+            checker.mend()?;
+        }
+        Ok(checker.report)
+    }
+}
+
+struct Checker<'a> {
+    store: &'a Store,
+    options: CheckOptions,
+    context: &'a Context,
+    report: Check,
+}
+
+/// What is wrong with a layer, as kind and message.
+type Wrong = (&'static str, String);
+
+impl Checker<'_> {
+    fn database(&mut self) -> Result<()> {
+        let problems = self.store.database().read(OPERATION, |connection| {
+            let pragma = if self.options.quick { "quick_check(20)" } else { "integrity_check(20)" };
+            let mut statement = connection.prepare(&format!("PRAGMA {pragma}")).explain(OPERATION, "")?;
+            let lines: rusqlite::Result<Vec<String>> =
+                statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+            let mut problems: Vec<String> =
+                lines.explain(OPERATION, "")?.into_iter().filter(|line| line != "ok").collect();
+            let mut statement = connection.prepare("PRAGMA foreign_key_check").explain(OPERATION, "")?;
+            let tables: rusqlite::Result<Vec<String>> =
+                statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+            let broken = tables.explain(OPERATION, "")?;
+            problems.extend(broken.into_iter().map(|table| format!("a row of {table} refers to nothing")));
+            Ok(problems)
+        })?;
+        for message in problems {
+            self.find("database", "layerstore.db", message, None, false);
+        }
+        Ok(())
+    }
+
+    fn layers(&mut self) -> Result<()> {
+        let rows = self.store.database().read(OPERATION, layers::all)?;
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| matches!(row.layer.state, LayerState::Ready | LayerState::Damaged))
+            .collect();
+        self.report.layers = rows.len() as u64;
+        let outcomes = self.look_at(&rows)?;
+        for (row, wrong) in rows.iter().zip(outcomes) {
+            let (id, damaged) = (&row.layer.id, row.layer.state == LayerState::Damaged);
+            match wrong {
+                None if damaged && self.options.repair && !self.options.quick => {
+                    self.store.database().write(OPERATION, Durability::Full, |transaction| {
+                        damage::clear(transaction, id, None)
+                    })?;
+                    let message = "it was marked as damaged, and its content is what was recorded".to_owned();
+                    self.find("layer-damaged", id.as_str(), message, Some(id), true);
+                }
+                None if damaged => {
+                    let message = "it was found damaged before".to_owned();
+                    self.find("layer-damaged", id.as_str(), message, Some(id), false);
+                }
+                None => {}
+                Some((kind, message)) => {
+                    if row.layer.kind == LayerKind::Committed || kind == "layer-missing" {
+                        self.store.database().write(OPERATION, Durability::Full, |transaction| {
+                            damage::mark(transaction, id)
+                        })?;
+                    }
+                    self.find(kind, id.as_str(), message, Some(id), false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn images(&mut self) -> Result<()> {
+        let rows = self.store.database().read(OPERATION, images::all)?;
+        for row in rows {
+            let checked: Result<(), Error> = self.store.read_config(OPERATION, &row.id).map(drop);
+            if let Err(error) = checked
+                && self
+                    .store
+                    .database()
+                    .read(OPERATION, |connection| Ok(images::get(connection, &row.id)?.is_some()))?
+            {
+                self.report.findings.push(Finding {
+                    kind: "image-files",
+                    name: row.id.to_string(),
+                    message: error.message().to_owned(),
+                    images: vec![row.id],
+                    repaired: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Layers that only the driver knows: space that nobody can use.
+    fn unknown(&mut self) -> Result<()> {
+        for info in self.store.unknown_layers(OPERATION)? {
+            let message = "the driver has it, the store does not know it".to_owned();
+            self.find("layer-unknown", info.id.as_str(), message, Some(&info.id), false);
+        }
+        Ok(())
+    }
+
+    fn find(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        message: String,
+        layer: Option<&LayerId>,
+        repaired: bool,
+    ) {
+        let images = layer
+            .map(|id| self.store.database().read(OPERATION, |connection| images::of_layer(connection, id)));
+        // What cannot be said of the images does not hide the finding itself.
+        let images = images.and_then(Result::ok).unwrap_or_default();
+        self.report.findings.push(Finding { kind, name: name.to_owned(), message, images, repaired });
+    }
+}

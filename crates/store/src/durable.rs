@@ -1,0 +1,90 @@
+//! Making what was written durable before anything visible refers to it.
+//!
+//! | `sync` | an image | a container, a layer by itself |
+//! |---|---|---|
+//! | `layer` | one `syncfs` | `fsync` of what the layer holds |
+//! | `file` | `fsync` of every file and directory of its new layers | the same |
+//! | `none` | nothing | nothing |
+//!
+//! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is
+//! data, sync, row; an error of a sync is final, because the kernel forgets what it could not write.
+
+use layerstore_changeset::Digest;
+use layerstore_driver::LayerId;
+use layerstore_sys as sys;
+
+use crate::config::SyncMode;
+use crate::error::{Explain as _, Result};
+use crate::files;
+use crate::mirror;
+use crate::store::Store;
+
+/// Files that are made durable at the same time.
+const THREADS: usize = 4;
+
+impl Store {
+    /// Makes an image's documents and its new layers durable, if that is wanted. Errors of earlier write-back show
+    /// up here, because the directories were opened before anything was written.
+    pub(crate) fn sync_image(&self, operation: &'static str, new: &[&LayerId], image: &Digest) -> Result<()> {
+        match self.config().sync.value {
+            SyncMode::None => Ok(()),
+            SyncMode::Layer => self.sync_all(operation),
+            SyncMode::File => {
+                for id in new {
+                    self.driver().sync(id).explain(operation, id)?;
+                    self.sync_layer_files(operation, id)?;
+                }
+                let images = &self.folders().images;
+                let folder = images.open_dir(image.hex().as_bytes()).explain(operation, image)?;
+                sys::sync::tree(&folder, THREADS).explain(operation, image)?;
+                images.sync().explain(operation, image)
+            }
+        }
+    }
+
+    /// Makes a layer durable that is not an image's, if that is wanted.
+    pub(crate) fn sync_layer(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        match self.config().sync.value {
+            SyncMode::None => Ok(()),
+            SyncMode::Layer | SyncMode::File => self.driver().sync(id).explain(operation, id),
+        }
+    }
+
+    /// Makes a layer that took another one's place, and its files, durable, if that is wanted.
+    pub(crate) fn sync_repaired(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        match self.config().sync.value {
+            SyncMode::None => Ok(()),
+            SyncMode::Layer => self.sync_all(operation),
+            SyncMode::File => {
+                self.driver().sync(id).explain(operation, id)?;
+                self.sync_layer_files(operation, id)
+            }
+        }
+    }
+
+    fn sync_all(&self, operation: &'static str) -> Result<()> {
+        let inner = self.inner();
+        inner.root.sync_file_system().explain(operation, "")?;
+        match &inner.driver_root {
+            Some(driver_root) => driver_root.sync_file_system().explain(operation, ""),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_layer_files(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        let folders = self.folders();
+        for (folder, names) in [
+            (&folders.records, vec![files::record_name(id), files::places_name(id), mirror::file_name(id)]),
+            (&folders.blobs, vec![id.to_string()]),
+        ] {
+            for name in names {
+                match folder.open_file(name.as_bytes()) {
+                    Err(error) if error.is_not_found() => {}
+                    opened => opened.and_then(|file| file.sync()).explain(operation, id)?,
+                }
+            }
+            folder.sync().explain(operation, id)?;
+        }
+        Ok(())
+    }
+}

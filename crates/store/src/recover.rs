@@ -1,0 +1,242 @@
+//! What opening a store clears, finishes and finds.
+//!
+//! | found | done |
+//! |---|---|
+//! | a session whose lease nobody holds | its unfinished layers and its holds go |
+//! | a lease of a layer that nobody holds | a layer without a row goes; a seal without its row is noted |
+//! | a row on its way out that nobody works on | the layer goes |
+//! | first after a boot: a row whose layer is missing, torn or not sealed | marked as damaged, never removed |
+//! | first after a boot: a record of [`mirror`](crate::mirror) that is missing or empty | written again |
+//!
+//! Recovery touches only what has no living owner. It never removes what no row knows: that is `gc`, which a person
+//! starts. The last two need a look at everything and happen once per boot, because only a power cut does that.
+
+use std::collections::HashMap;
+
+use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
+use layerstore_sys::Dir;
+
+use crate::db::layers::{Kept, LayerOrigin, LayerRow};
+use crate::db::{Durability, containers, damage, images, layers, sessions};
+use crate::error::{Explain as _, Result};
+use crate::files;
+use crate::mirror;
+use crate::model::{LayerKind, LayerState};
+use crate::session::Lease;
+use crate::store::Store;
+
+const OPERATION: &str = "open store";
+
+impl Store {
+    /// Clears leftovers of dead processes and returns what a person should know.
+    pub(crate) fn recover(&self) -> Result<Vec<String>> {
+        let first = self.inner().bound.first;
+        let (sessions, doomed) = self.database().read(OPERATION, |connection| {
+            Ok((sessions::of_processes(connection)?, layers::doomed(connection)?))
+        })?;
+        let mut found = Vec::new();
+        let mut dead = false;
+        for session in &sessions {
+            if Lease::is_held(self.staging(), session).explain(OPERATION, session)? {
+                continue;
+            }
+            dead = true;
+            for layer in self.reap(session)? {
+                found.push(format!("removed the unfinished layer {layer} of a process that died"));
+            }
+        }
+        dead |= self.settle_dead_leases(&mut found)?;
+        let mut left = Vec::new();
+        for row in doomed {
+            // Who removes it right now will come to its end.
+            if !Lease::is_held(self.staging(), row.layer.id.as_str()).explain(OPERATION, &row.layer.id)? {
+                left.push(row.layer.id);
+            }
+        }
+        if let Err(error) = self.destroy(OPERATION, &left) {
+            // It may be mounted still; the next open tries again, and nothing else depends on it.
+            found.push(format!("a removal could not be finished: {error}"));
+        }
+        if first || dead {
+            for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
+                let layer = recovered.id.map(|id| format!("layer {id}: ")).unwrap_or_default();
+                found.push(format!("{layer}{}", recovered.what));
+            }
+        }
+        if first {
+            self.look_at_everything(&mut found)?;
+            self.inner().bound.recovered()?;
+        }
+        Ok(found)
+    }
+
+    /// Whether a living process is making this layer. In doubt it is.
+    pub(crate) fn is_live(&self, id: &LayerId) -> bool {
+        let session = self.database().read(OPERATION, |connection| {
+            Ok(layers::get(connection, id.as_str())?.and_then(|row| row.session))
+        });
+        let held = |name: &str| Lease::is_held(self.staging(), name).unwrap_or(true);
+        match session {
+            Ok(Some(session)) => held(&session),
+            Ok(None) => held(id.as_str()),
+            Err(_) => true,
+        }
+    }
+
+    /// Finishes or undoes what processes left that died while they worked on one layer. Says whether there was any.
+    fn settle_dead_leases(&self, found: &mut Vec<String>) -> Result<bool> {
+        let mut any = false;
+        for entry in self.staging().entries().explain(OPERATION, "")? {
+            let name = String::from_utf8(entry.name).unwrap_or_default();
+            let Some(name) = name.strip_suffix(".lease") else { continue };
+            let Ok(id) = LayerId::new(name) else { continue };
+            if Lease::is_held(self.staging(), name).explain(OPERATION, name)? {
+                continue;
+            }
+            // Alone from here on; the file goes in the end.
+            let Some(_lease) = Lease::try_take(self.staging(), name, OPERATION)? else { continue };
+            any |= self.settle_layer(&id, found)?;
+        }
+        Ok(any)
+    }
+
+    fn settle_layer(&self, id: &LayerId, found: &mut Vec<String>) -> Result<bool> {
+        let row = self.database().read(OPERATION, |connection| layers::get(connection, id.as_str()))?;
+        match row {
+            None => {
+                let there = self.driver().exists(id).explain(OPERATION, id)?;
+                if there && let Err(error) = self.driver().remove(id) {
+                    // Nobody was told of it, so nobody can have built on it; but who knows.
+                    found.push(format!("left alone the layer {id}, which no row knows: {}", error.message()));
+                    return Ok(true);
+                }
+                self.remove_layer_files(id).explain(OPERATION, id)?;
+                if there {
+                    found.push(format!("removed the layer {id}, whose creation was interrupted"));
+                }
+                Ok(there)
+            }
+            Some(row) if row.layer.state == LayerState::Ready && row.layer.kind == LayerKind::Active => {
+                let info = self.driver().layer(id);
+                Ok(info.is_ok_and(|info| info.state == DriverState::Sealed) && self.note_seal(&row, found)?)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Notes that the driver has sealed a layer: whoever sealed it died before.
+    fn note_seal(&self, row: &LayerRow, found: &mut Vec<String>) -> Result<bool> {
+        let id = &row.layer.id;
+        let usage = self.driver().usage(id, &layerstore_changeset::Context::new()).explain(OPERATION, id)?;
+        self.database()
+            .write(OPERATION, Durability::Full, |transaction| layers::sealed(transaction, id, usage))?;
+        found.push(format!("noted that the layer {id} is sealed"));
+        Ok(true)
+    }
+
+    /// Compares rows with what lies on disk after a boot, without reading contents.
+    fn look_at_everything(&self, found: &mut Vec<String>) -> Result<()> {
+        let known: HashMap<LayerId, LayerInfo> = {
+            let layers = self.driver().layers().explain(OPERATION, "")?;
+            layers.into_iter().map(|info| (info.id.clone(), info)).collect()
+        };
+        let rows = self.database().read(OPERATION, layers::all)?;
+        let mut damaged = Vec::new();
+        for row in rows.iter().filter(|row| row.layer.state == LayerState::Ready) {
+            if let Some(what) = self.torn(row, known.get(&row.layer.id), found)?
+                && !self.is_live(&row.layer.id)
+            {
+                found.push(format!("the layer {} is damaged: {what}", row.layer.id));
+                damaged.push(row.layer.id.clone());
+            }
+        }
+        if !damaged.is_empty() {
+            self.database().write(OPERATION, Durability::Full, |transaction| {
+                damaged.iter().try_for_each(|id| damage::mark(transaction, id))
+            })?;
+        }
+        self.write_missing_records(&rows).map(drop)
+    }
+
+    /// What a power cut took from a layer.
+    fn torn(
+        &self,
+        row: &LayerRow,
+        info: Option<&LayerInfo>,
+        found: &mut Vec<String>,
+    ) -> Result<Option<&'static str>> {
+        let Some(info) = info else { return Ok(Some("the driver does not have it")) };
+        match (row.layer.kind == LayerKind::Committed, info.state == DriverState::Sealed) {
+            (false, true) => self.note_seal(row, found).map(|_| None),
+            (true, false) if row.origin == LayerOrigin::User => {
+                // It had its final content before it was sealed.
+                let sealed = self.driver().seal(&row.layer.id, None, &layerstore_changeset::Context::new());
+                Ok(sealed.is_err().then_some("it is not sealed any more"))
+            }
+            (true, false) => Ok(Some("it was not sealed durably")),
+            _ if self.lacks_its_tar(row)? => Ok(Some("what gives its tar back is missing")),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the file that gives a layer's tar back is missing or empty.
+    pub(crate) fn lacks_its_tar(&self, row: &LayerRow) -> Result<bool> {
+        let id = &row.layer.id;
+        let (folder, name) = match row.kept {
+            Some(Kept::Record) => (&self.folders().records, files::record_name(id)),
+            Some(Kept::Blob) => (&self.folders().blobs, id.to_string()),
+            None => return Ok(false),
+        };
+        is_empty(folder, &name).explain(OPERATION, id)
+    }
+
+    /// Writes the records of what the database knows that are missing or empty.
+    pub(crate) fn write_missing_records(&self, rows: &[LayerRow]) -> Result<Vec<String>> {
+        let folders = self.folders();
+        let mut written = Vec::new();
+        for row in rows.iter().filter(|row| row.layer.state == LayerState::Ready) {
+            let name = mirror::file_name(&row.layer.id);
+            if row.origin != LayerOrigin::Container
+                && is_empty(&folders.records, &name).explain(OPERATION, &name)?
+            {
+                self.write_layer_record(row)?;
+                written.push(format!("records/{name}"));
+            }
+        }
+        let (images, containers) = self
+            .database()
+            .read(OPERATION, |connection| Ok((images::all(connection)?, containers::all(connection)?)))?;
+        for image in images {
+            let folder =
+                folders.images.ensure_dir(image.id.hex().as_bytes(), 0o700).explain(OPERATION, image.id)?;
+            if is_empty(&folder, "image.json").explain(OPERATION, image.id)? {
+                let chain =
+                    self.database().read(OPERATION, |connection| layers::of_image(connection, &image.id))?;
+                let chain: Vec<LayerId> = chain.into_iter().map(|row| row.layer.id).collect();
+                self.write_image_record(&image, &chain)?;
+                written.push(format!("images/{}/image.json", image.id.hex()));
+            }
+            if is_empty(&folder, "names.json").explain(OPERATION, image.id)? {
+                self.write_names(&[image.id])?;
+                written.push(format!("images/{}/names.json", image.id.hex()));
+            }
+        }
+        for container in containers {
+            let name = mirror::file_name(&container.layer);
+            if is_empty(&folders.containers, &name).explain(OPERATION, &name)? {
+                let layer = self
+                    .database()
+                    .read(OPERATION, |connection| layers::get(connection, container.layer.as_str()))?;
+                let parent = layer.and_then(|row| row.layer.parent);
+                self.write_container_record(&container, parent.as_ref())?;
+                written.push(format!("containers/{name}"));
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Whether a file is missing or empty.
+fn is_empty(folder: &Dir, name: &str) -> layerstore_sys::Result<bool> {
+    Ok(folder.try_stat(name.as_bytes())?.is_none_or(|stat| stat.size == 0))
+}
