@@ -23,6 +23,7 @@ mod failure;
 mod output;
 mod progress;
 mod session;
+mod style;
 
 use std::process::ExitCode;
 

@@ -4,19 +4,29 @@ use std::io::{self, Write};
 
 use layerstore::{ChangeKind, PathChange};
 
+use crate::style;
+
 /// Prints a table: a header line, then a line for each row, columns aligned.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
-    let mut writer = tabwriter::TabWriter::new(io::stdout().lock()).minwidth(0).padding(3);
+    let rows = rows.into_iter().map(|row| row.iter().map(|cell| plain(cell)).collect());
+    styled_table(header, rows)
+}
+
+/// Prints a table whose cells may hold styles; what others say of themselves in them went through [`plain`].
+pub(crate) fn styled_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+    let mut writer = tabwriter::TabWriter::new(style::stdout()).minwidth(0).padding(3).ansi(true);
+    let header: Vec<_> = header.iter().map(|name| style::paint(style::HEADING, name)).collect();
     writeln!(writer, "{}", header.join("\t"))?;
     for row in rows {
-        // A cell is one line: what an image says of itself must not break the table.
-        let cells: Vec<String> = row
-            .iter()
-            .map(|cell| cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
-            .collect();
-        writeln!(writer, "{}", cells.join("\t"))?;
+        writeln!(writer, "{}", row.join("\t"))?;
     }
     writer.flush()
+}
+
+/// A text on one line and without escape sequences: what an image says of itself must not break a table, or paint
+/// the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Prints a value as JSON.

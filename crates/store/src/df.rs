@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// What a writable layer takes; nothing if it is just being made or removed.
-    fn measure(&self, id: &LayerId) -> Result<u64> {
+    pub(crate) fn measure(&self, id: &LayerId) -> Result<u64> {
         match self.driver().usage(id, &Context::new()) {
             Ok(usage) => Ok(usage.bytes),
             Err(error) if error.kind() == Kind::NotFound => Ok(0),

@@ -1,7 +1,7 @@
 //! Images: lists, details and names.
 
 use layerstore_changeset::Digest;
-use layerstore_driver::Kind;
+use layerstore_driver::{Kind, LayerId};
 use layerstore_image::{Config, ImageName};
 use rusqlite::Connection;
 
@@ -64,11 +64,20 @@ impl Store {
         const OPERATION: &str = "history";
         let (row, layers) = self.find_image_layers(OPERATION, image)?;
         let config = self.read_config(OPERATION, &row.id)?;
-        let mut layers = layers.into_iter();
-        let line = |layer: Option<LayerRow>| (layer.as_ref().and_then(|row| row.layer.diff_id), size(&layer));
+        let ids: Vec<LayerId> = layers.iter().map(|row| row.layer.id.clone()).collect();
+        let counts = self.database().read(OPERATION, |connection| {
+            ids.iter()
+                .map(|id| Ok(images::of_layer(connection, id)?.len() as u64))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let mut layers = layers.into_iter().zip(counts);
+        let line = |layer: Option<(LayerRow, u64)>| {
+            let (row, shared_by) = layer.unzip();
+            (row.as_ref().and_then(|row| row.layer.diff_id), size(&row), shared_by.unwrap_or(0))
+        };
         let mut lines: Vec<HistoryLine> = Vec::new();
         for step in config.history() {
-            let (diff_id, size) = line(if step.empty_layer { None } else { layers.next() });
+            let (diff_id, size, shared_by) = line(if step.empty_layer { None } else { layers.next() });
             lines.push(HistoryLine {
                 created: step.created.clone(),
                 created_by: step.created_by.clone(),
@@ -76,11 +85,12 @@ impl Store {
                 comment: step.comment.clone(),
                 diff_id,
                 size,
+                shared_by,
             });
         }
         // Some builders leave the history out; the layers are there all the same.
         for layer in layers {
-            let (diff_id, size) = line(Some(layer));
+            let (diff_id, size, shared_by) = line(Some(layer));
             lines.push(HistoryLine {
                 created: None,
                 created_by: None,
@@ -88,6 +98,7 @@ impl Store {
                 comment: None,
                 diff_id,
                 size,
+                shared_by,
             });
         }
         lines.reverse();

@@ -19,7 +19,7 @@ impl Store {
     /// As [`Store::image`].
     pub fn tree(&self, image: Option<&str>) -> Result<Vec<TreeNode>> {
         const OPERATION: &str = "tree";
-        self.database().read(OPERATION, |connection| {
+        let mut trees = self.database().read(OPERATION, |connection| {
             let rows = layers::all(connection)?;
             let rows = rows.into_iter().filter(|row| row.layer.state != LayerState::Deleting);
             let mut forest = Forest::new(rows.collect());
@@ -49,7 +49,16 @@ impl Store {
                 }
             };
             Ok(forest.into_trees(wanted.as_ref()))
-        })
+        })?;
+        // What a container has written is not recorded anywhere before it is committed.
+        let mut left: Vec<&mut TreeNode> = trees.iter_mut().collect();
+        while let Some(node) = left.pop() {
+            if !node.containers.is_empty() {
+                node.size = self.measure(&node.layer)?;
+            }
+            left.extend(&mut node.children);
+        }
+        Ok(trees)
     }
 }
 

@@ -6,9 +6,10 @@ use serde_json::json;
 use super::each;
 use crate::args::{self, Pull, Push, Rmi, Tag};
 use crate::failure::Result;
-use crate::output::{self, ago, ago_text, line, short, size, table};
+use crate::output::{self, ago, ago_text, line, plain, short, size, styled_table, table};
 use crate::progress;
 use crate::session::Session;
+use crate::style::{SHARED, UNIQUE, bar, paint};
 
 pub(super) fn pull(session: &Session, arguments: &Pull) -> Result<()> {
     let options = PullOptions {
@@ -73,16 +74,25 @@ pub(super) fn inspect(session: &Session, names: &[String]) -> Result<()> {
 pub(super) fn history(session: &Session, image: &str) -> Result<()> {
     let history = session.store()?.history(image)?;
     session.print(&history, |history| {
+        let largest = history.iter().map(|step| step.size).max().unwrap_or(0);
         let rows = history.iter().map(|step| {
+            let (shared, unique) = if step.shared_by > 1 { (step.size, 0) } else { (0, step.size) };
+            let sharing = match step.shared_by {
+                0 => String::new(),
+                1 => "this image".to_owned(),
+                count => format!("{count} images"),
+            };
             vec![
                 step.diff_id.map_or_else(|| "<none>".to_owned(), short),
                 ago_text(step.created.as_deref()),
-                clip(step.created_by.as_deref().unwrap_or_default()),
+                clip(&plain(step.created_by.as_deref().unwrap_or_default())),
                 size(step.size),
-                step.comment.clone().unwrap_or_default(),
+                paint(if step.shared_by > 1 { SHARED } else { UNIQUE }, sharing),
+                plain(step.comment.as_deref().unwrap_or_default()),
+                bar(shared, unique, largest),
             ]
         });
-        table(&["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows)
+        styled_table(&["LAYER", "CREATED", "CREATED BY", "SIZE", "IN", "COMMENT", ""], rows)
     })
 }
 

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use layerstore::CheckOptions;
+use layerstore::{CheckOptions, SpaceLine};
 
 use crate::args::Check;
 use crate::failure::Result;
-use crate::output::{line, short, size, table};
+use crate::output::{line, plain, short, size, styled_table};
 use crate::session::Session;
+use crate::style::{CONTAINER, IMAGE, SHARED, UNIQUE, bar, paint};
 
 pub(super) fn info(session: &Session) -> Result<()> {
     let info = session.store()?.info()?;
@@ -34,21 +35,29 @@ pub(super) fn df(session: &Session) -> Result<()> {
     let space = session.store()?.space()?;
     session.print(&space, |space| {
         let groups = [("image", &space.images), ("container", &space.containers), ("layer", &space.layers)];
-        let rows = groups.into_iter().flat_map(|(kind, lines)| {
-            lines.iter().map(move |line| {
-                vec![
-                    kind.to_owned(),
-                    short(&line.id),
-                    line.names.join(", "),
-                    size(line.size),
-                    size(line.shared),
-                    size(line.unique),
-                    if line.in_use { "yes" } else { "no" }.to_owned(),
-                ]
-            })
+        let lines = || groups.iter().flat_map(|(kind, lines)| lines.iter().map(move |line| (*kind, line)));
+        let largest = lines().map(|(_, line)| line.size).max().unwrap_or(0);
+        let rows = lines().map(|(kind, line)| {
+            vec![
+                kind.to_owned(),
+                short(&line.id),
+                paint(if kind == "image" { IMAGE } else { CONTAINER }, plain(&line.names.join(", "))),
+                size(line.size),
+                paint(SHARED, size(line.shared)),
+                paint(UNIQUE, size(line.unique)),
+                if line.in_use { "yes" } else { "no" }.to_owned(),
+                bar(line.shared, line.unique, largest),
+            ]
         });
-        table(&["TYPE", "ID", "NAMES", "SIZE", "SHARED", "UNIQUE", "IN USE"], rows)?;
-        line(format_args!("total {}, reclaimable by gc {}", size(space.total), size(space.reclaimable)))
+        styled_table(&["TYPE", "ID", "NAMES", "SIZE", "SHARED", "UNIQUE", "IN USE", ""], rows)?;
+        let sum = |lines: &[SpaceLine]| lines.iter().map(|line| line.size).sum::<u64>();
+        let images_once = space.total.saturating_sub(sum(&space.containers) + sum(&space.layers));
+        line(format_args!(
+            "total {}, reclaimable by gc {}, saved by sharing {}",
+            size(space.total),
+            size(space.reclaimable),
+            size(sum(&space.images).saturating_sub(images_once))
+        ))
     })
 }
 

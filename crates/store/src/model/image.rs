@@ -64,6 +64,8 @@ pub struct HistoryLine {
     pub diff_id: Option<Digest>,
     /// Bytes of file data in that layer.
     pub size: u64,
+    /// How many images the layer is part of; 0 for a step without one.
+    pub shared_by: u64,
 }
 
 /// A line of `rmi`.
