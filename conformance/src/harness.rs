@@ -9,8 +9,9 @@ use std::sync::Arc;
 use layerstore_driver::{DriverFactory, Registry};
 use libtest_mimic::{Arguments, Completion, Trial};
 
+use crate::pool::Pool;
 use crate::report::{Counts, Verdict};
-use crate::runner::{Pool, RunOptions};
+use crate::runner::RunOptions;
 
 /// The `main` of a driver's `tests/conformance.rs`; use it through [`suite!`](crate::suite). Takes the arguments of
 /// any test program, and the environment of [`RunOptions::from_environment`].

@@ -117,8 +117,8 @@ fn another_process(bench: &Bench) -> Outcome {
 fn make_layers(bench: &ActionBench) -> Outcome {
     let base = id(bench.argument(0)?)?;
     let driver = &**bench.driver();
-    let sealed = crate::bench::sealed(driver, "theirs-sealed", Some(&base), &script().file("theirs", "1"))?;
-    crate::bench::layer(driver, "theirs-writable", Some(&sealed), &script().file("theirs2", "2"))?;
+    let sealed = crate::hands::sealed(driver, "theirs-sealed", Some(&base), &script().file("theirs", "1"))?;
+    crate::hands::layer(driver, "theirs-writable", Some(&sealed), &script().file("theirs2", "2"))?;
     Ok(())
 }
 
@@ -200,7 +200,7 @@ fn killed_in_apply(bench: &Bench) -> Outcome {
         if driver.layers()?.iter().any(|info| info.id == layer) {
             driver.remove(&layer)?;
         }
-        let again = crate::bench::layer(&*driver, "layer", parent, &script().file("new", "1"))?;
+        let again = crate::hands::layer(&*driver, "layer", parent, &script().file("new", "1"))?;
         ensure!(!bench.view_of(&*driver, &again)?.has("half0"), "a new layer shows what was applied before");
         driver.remove(&again)?;
     }

@@ -153,7 +153,7 @@ fn probe_then_open(bench: &Bench) -> Outcome {
         ensure!(left.is_empty(), "a probe leaves behind: {left:?}");
     }
     let driver = bench.factory().open(&options)?;
-    crate::bench::sealed(&*driver, "layer", None, &script().file("f", "1"))?;
+    crate::hands::sealed(&*driver, "layer", None, &script().file("f", "1"))?;
     // Probing a root that is in use is as harmless.
     ensure_eq!(bench.factory().probe(&options)?, Probe::Usable, "probe of a root in use");
     ensure_eq!(bench.view_of(&*driver, &id("layer")?)?.names(), "f", "names in a layer after a probe");

@@ -106,7 +106,7 @@ fn detached_is_not_removed(bench: &Bench) -> Outcome {
     let layer = bench.sealed("layer", None, &script().file("f", "1"))?;
     let mount = driver.mount_detached(&layer, &read_only())?;
     ensure_refused!(driver.remove(&layer), InUse, "removing a layer in a detached mount");
-    let tree = Tree::read(&crate::bench::open_mount(&mount)?)?;
+    let tree = Tree::read(&crate::hands::open_mount(&mount)?)?;
     ensure_eq!(tree.at("f")?.data, b"1", "a file in the mount after the refused remove");
     drop(mount);
     Ok(driver.remove(&layer)?)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use layerstore_sys as sys;
 
 use super::prelude::*;
-use crate::bench::open_mount;
+use crate::hands::open_mount;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -211,9 +211,9 @@ fn odd_paths(bench: &Bench) -> Outcome {
     for (number, name) in names.into_iter().enumerate() {
         let place = bench.directory().join(format!("odd{number}")).join(OsStr::from_bytes(name));
         let driver = bench.open_at(&place.join("root"), &place.join("run"))?;
-        let base = crate::bench::sealed(&*driver, "base", None, &script().file("base", "1"))?;
-        let middle = crate::bench::sealed(&*driver, "middle", Some(&base), &script().file("middle", "2"))?;
-        let top = crate::bench::layer(&*driver, "top", Some(&middle), &script())?;
+        let base = crate::hands::sealed(&*driver, "base", None, &script().file("base", "1"))?;
+        let middle = crate::hands::sealed(&*driver, "middle", Some(&base), &script().file("middle", "2"))?;
+        let top = crate::hands::layer(&*driver, "top", Some(&middle), &script())?;
         let target = place.join("target");
         sys::fs::make_dirs(&target, 0o755)?;
         for (layer, options, names) in [

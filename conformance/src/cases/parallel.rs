@@ -325,13 +325,13 @@ fn two_roots(bench: &Bench) -> Outcome {
         bench.open_at(&directory.join("store"), &directory.join("store-run"))
     };
     let (one, two) = (place("one")?, place("two")?);
-    let a = crate::bench::sealed(&*one, "layer", None, &script().file("one", "1"))?;
+    let a = crate::hands::sealed(&*one, "layer", None, &script().file("one", "1"))?;
     ensure!(two.layers()?.is_empty(), "the second root lists layers of the first");
     ensure!(!two.exists(&a)?, "a layer of the first root exists in the second");
-    let b = crate::bench::sealed(&*two, "layer", None, &script().file("two", "2"))?;
+    let b = crate::hands::sealed(&*two, "layer", None, &script().file("two", "2"))?;
     ensure_eq!(bench.view_of(&*one, &a)?.names(), "one", "names in the first root's layer");
     ensure_eq!(bench.view_of(&*two, &b)?.names(), "two", "names in the second root's layer");
-    let child = crate::bench::layer(&*one, "child", Some(&a), &script())?;
+    let child = crate::hands::layer(&*one, "child", Some(&a), &script())?;
     if bench.has(Feature::Mounts) {
         // Mounted in the one, free in the other.
         let mount = one.mount_detached(&child, &read_write())?;

@@ -6,8 +6,9 @@ pub(crate) use layerstore_driver::{
     Access, Base, Context, CreateOptions, Driver, DriverExt as _, LayerId, LayerState, PlanOptions,
 };
 
-pub(crate) use crate::bench::{Bench, View, ensure_kind, id, read_only, read_write};
+pub(crate) use crate::bench::Bench;
 pub(crate) use crate::case::{Action, Case, Failure, Outcome};
+pub(crate) use crate::hands::{View, ensure_kind, id, read_only, read_write};
 pub(crate) use crate::need::{
     Claim, Feature,
     Need::{self, Claims, Has, Without},

@@ -1,13 +1,13 @@
 //! Saboteurs of errors and answers (E).
 
-use layerstore_changeset::{ChangeSource, Code};
+use layerstore_changeset::Code;
 use layerstore_driver::{
-    Applied, Context, CreateOptions, Driver, DriverFactory, Error, Kind, LayerId, OpenOptions, OptionKind,
-    OptionSpec, Probe, Result,
+    Applied, CreateOptions, Driver, DriverFactory, Error, Kind, LayerId, OpenOptions, OptionKind, OptionSpec,
+    Probe, Result,
 };
 use layerstore_sys as sys;
 
-use super::{Sabotage, Saboteur, broken};
+use super::{Apply, Create, Sabotage, Saboteur, broken};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
     Saboteur {
@@ -50,17 +50,10 @@ impl Sabotage for Terse {
 struct RefusesTooLate;
 
 impl Sabotage for RefusesTooLate {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        let made = driver.create(id, parent, options, context);
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        let made = call.on(driver);
         if made.as_ref().is_err_and(|error| error.kind() == Kind::Unsupported) {
-            driver.create(id, parent, &CreateOptions::default(), context)?;
+            Create { options: &CreateOptions::default(), ..call }.on(driver)?;
         }
         made
     }
@@ -94,16 +87,10 @@ impl Sabotage for TakesAnyOption {
 struct LosesCode;
 
 impl Sabotage for LosesCode {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        driver.apply(id, changes, context).map_err(|error| match error.code() {
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        call.on(driver).map_err(|error| match error.code() {
             Some(Code::BadWhiteout) => {
-                Error::new(error.kind(), error.operation(), error.message()).with_layer(id)
+                Error::new(error.kind(), error.operation(), error.message()).with_layer(call.id)
             }
             _ => error,
         })

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use layerstore_changeset::{Change, ChangeSource};
+use layerstore_changeset::Change;
 use layerstore_driver::{
     Applied, Base, Capabilities, Context, CreateOptions, Driver, Kind, LayerId, LayerInfo, LayerState,
     Recovered, Result, Usage,
 };
 use nix::sys::stat::{Mode, umask};
 
-use super::{Sabotage, Saboteur, broken};
+use super::{Apply, Create, Sabotage, Saboteur, Seal, broken};
 use crate::script::{Script, script};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
@@ -150,20 +150,13 @@ fn is_kind<T>(result: &Result<T>, kind: Kind) -> bool {
 struct MindsUmask;
 
 impl Sabotage for MindsUmask {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        driver.create(id, parent, options, context)?;
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        call.on(driver)?;
         let mask = umask(Mode::empty());
         umask(mask);
-        if parent.is_none() && mask.bits() & 0o755 != 0 {
+        if call.parent.is_none() && mask.bits() & 0o755 != 0 {
             let root = script().dir(".").mode(0o755 & !mask.bits());
-            driver.apply(id, &mut root.source(), context)?;
+            driver.apply(call.id, &mut root.source(), call.context)?;
         }
         Ok(())
     }
@@ -173,17 +166,10 @@ impl Sabotage for MindsUmask {
 struct LosesRootXattrs;
 
 impl Sabotage for LosesRootXattrs {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        driver.create(id, parent, options, context)?;
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        call.on(driver)?;
         let mut view: Script = script();
-        driver.diff(id, Base::Empty, &mut view, context)?;
+        driver.diff(call.id, Base::Empty, &mut view, call.context)?;
         if let Some(Change::Put(root)) = view.steps().first().map(|step| &step.change)
             && root.path.is_root()
             && !root.metadata.xattrs.is_empty()
@@ -194,7 +180,7 @@ impl Sabotage for LosesRootXattrs {
                 .mode(metadata.mode)
                 .owner(metadata.uid, metadata.gid)
                 .mtime(metadata.mtime.seconds, metadata.mtime.nanos);
-            driver.apply(id, &mut bare.source(), context)?;
+            driver.apply(call.id, &mut bare.source(), call.context)?;
         }
         Ok(())
     }
@@ -204,16 +190,9 @@ impl Sabotage for LosesRootXattrs {
 struct CreatesAgain;
 
 impl Sabotage for CreatesAgain {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        let made = driver.create(id, parent, options, context);
-        let sealed = driver.layer(id).is_ok_and(|info| info.state == LayerState::Sealed);
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        let made = call.on(driver);
+        let sealed = driver.layer(call.id).is_ok_and(|info| info.state == LayerState::Sealed);
         if is_kind(&made, Kind::AlreadyExists) && sealed { Ok(()) } else { made }
     }
 }
@@ -222,16 +201,9 @@ impl Sabotage for CreatesAgain {
 struct TakesAnyParent;
 
 impl Sabotage for TakesAnyParent {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        match driver.create(id, parent, options, context) {
-            Err(error) if error.kind() == Kind::InvalidInput => driver.create(id, None, options, context),
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        match call.on(driver) {
+            Err(error) if error.kind() == Kind::InvalidInput => Create { parent: None, ..call }.on(driver),
             made => made,
         }
     }
@@ -241,15 +213,9 @@ impl Sabotage for TakesAnyParent {
 struct AppliesToSealed;
 
 impl Sabotage for AppliesToSealed {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        let sealed = driver.layer(id).is_ok_and(|info| info.state == LayerState::Sealed);
-        if sealed { Ok(Applied::default()) } else { driver.apply(id, changes, context) }
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        let sealed = driver.layer(call.id).is_ok_and(|info| info.state == LayerState::Sealed);
+        if sealed { Ok(Applied::default()) } else { call.on(driver) }
     }
 }
 
@@ -257,14 +223,8 @@ impl Sabotage for AppliesToSealed {
 struct SealsMounted;
 
 impl Sabotage for SealsMounted {
-    fn seal(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        context: &Context,
-    ) -> Result<Usage> {
-        match driver.seal(id, parent, context) {
+    fn seal(&self, driver: &dyn Driver, call: Seal<'_>) -> Result<Usage> {
+        match call.on(driver) {
             Err(error) if error.kind() == Kind::InUse => Ok(Usage::default()),
             sealed => sealed,
         }
@@ -353,16 +313,9 @@ impl ForgetsLayers {
 }
 
 impl Sabotage for ForgetsLayers {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        driver.create(id, parent, options, context)?;
-        hold(&self.0).insert(id.clone());
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        call.on(driver)?;
+        hold(&self.0).insert(call.id.clone());
         Ok(())
     }
 
@@ -375,23 +328,17 @@ impl Sabotage for ForgetsLayers {
 struct CreatesInSteps;
 
 impl Sabotage for CreatesInSteps {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
         // Only one that would succeed, so that nothing but the order of its steps is wrong.
-        let sound = parent
+        let sound = call
+            .parent
             .is_some_and(|parent| driver.layer(parent).is_ok_and(|info| info.state == LayerState::Sealed));
-        if sound && !driver.exists(id)? {
-            driver.create(id, None, options, context)?;
+        if sound && !driver.exists(call.id)? {
+            Create { parent: None, ..call }.on(driver)?;
             std::thread::sleep(std::time::Duration::from_millis(8));
-            driver.remove(id)?;
+            driver.remove(call.id)?;
         }
-        driver.create(id, parent, options, context)
+        call.on(driver)
     }
 }
 
@@ -430,15 +377,8 @@ impl Sabotage for EndlessChain {
 struct DropsSizeLimit;
 
 impl Sabotage for DropsSizeLimit {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        _: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        driver.create(id, parent, &CreateOptions::default(), context)
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        Create { options: &CreateOptions::default(), ..call }.on(driver)
     }
 }
 
@@ -446,14 +386,8 @@ impl Sabotage for DropsSizeLimit {
 struct DropsParent;
 
 impl Sabotage for DropsParent {
-    fn seal(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        _: Option<&LayerId>,
-        context: &Context,
-    ) -> Result<Usage> {
-        driver.seal(id, None, context)
+    fn seal(&self, driver: &dyn Driver, call: Seal<'_>) -> Result<Usage> {
+        Seal { parent: None, ..call }.on(driver)
     }
 }
 

@@ -18,6 +18,9 @@ use layerstore_driver::{
 
 use crate::cases::content;
 
+pub use call::{Apply, Changes, Create, Diff, Seal};
+
+mod call;
 mod errors;
 mod lifecycle;
 mod mounts;
@@ -76,56 +79,24 @@ pub trait Sabotage: Debug + Default + Send + Sync + 'static {
         driver.status()
     }
 
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        driver.create(id, parent, options, context)
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        call.on(driver)
     }
 
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        driver.apply(id, changes, context)
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        call.on(driver)
     }
 
-    fn diff(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        sink: &mut dyn ChangeSink,
-        context: &Context,
-    ) -> Result<()> {
-        driver.diff(id, base, sink, context)
+    fn diff(&self, driver: &dyn Driver, call: &mut Diff<'_>) -> Result<()> {
+        call.on(driver)
     }
 
-    fn changes(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        context: &Context,
-    ) -> Result<Vec<PathChange>> {
-        driver.changes(id, base, context)
+    fn changes(&self, driver: &dyn Driver, call: Changes<'_>) -> Result<Vec<PathChange>> {
+        call.on(driver)
     }
 
-    fn seal(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        context: &Context,
-    ) -> Result<Usage> {
-        driver.seal(id, parent, context)
+    fn seal(&self, driver: &dyn Driver, call: Seal<'_>) -> Result<Usage> {
+        call.on(driver)
     }
 
     fn plan(&self, driver: &dyn Driver, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
@@ -259,23 +230,23 @@ impl<S: Sabotage> Driver for Broken<S> {
         options: &CreateOptions,
         context: &Context,
     ) -> Result<()> {
-        self.sabotage.create(&*self.inner, id, parent, options, context)
+        self.sabotage.create(&*self.inner, Create { id, parent, options, context })
     }
 
     fn apply(&self, id: &LayerId, changes: &mut dyn ChangeSource, context: &Context) -> Result<Applied> {
-        self.sabotage.apply(&*self.inner, id, changes, context)
+        self.sabotage.apply(&*self.inner, &mut Apply { id, changes, context })
     }
 
     fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-        self.sabotage.diff(&*self.inner, id, base, sink, context)
+        self.sabotage.diff(&*self.inner, &mut Diff { id, base, sink, context })
     }
 
     fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
-        self.sabotage.changes(&*self.inner, id, base, context)
+        self.sabotage.changes(&*self.inner, Changes { id, base, context })
     }
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
-        self.sabotage.seal(&*self.inner, id, parent, context)
+        self.sabotage.seal(&*self.inner, Seal { id, parent, context })
     }
 
     fn plan(&self, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {

@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layerstore_driver::plan::Source;
 use layerstore_driver::{
-    Access, Context, CreateOptions, Driver, DriverFactory, Error, Kind, LayerId, MountPlan, OpenOptions,
-    PlanOptions, Result,
+    Access, Driver, DriverFactory, Error, Kind, LayerId, MountPlan, OpenOptions, PlanOptions, Result,
 };
 use layerstore_sys as sys;
 
-use super::{Sabotage, Saboteur, broken};
+use super::{Create, Sabotage, Saboteur, broken};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
     Saboteur { clause: "M1", what: "every plan says another path", wrap: broken::<PlansAnew>, also: &[] },
@@ -307,15 +306,8 @@ impl Sabotage for PlansReadOnly {
 struct LeaksOnError;
 
 impl Sabotage for LeaksOnError {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        let made = driver.create(id, parent, options, context);
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        let made = call.on(driver);
         if made.is_err() {
             std::mem::forget(sys::Dir::open("/dev"));
         }

@@ -6,12 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use layerstore_changeset::ChangeSource;
-use layerstore_driver::{
-    Applied, Context, CreateOptions, Driver, DriverFactory, Kind, LayerId, OpenOptions, Result,
-};
+use layerstore_driver::{Applied, Driver, DriverFactory, Kind, OpenOptions, Result};
 
-use super::{Sabotage, Saboteur, broken};
+use super::{Apply, Create, Sabotage, Saboteur, broken};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
     Saboteur { clause: "P1", what: "one lock for all layers", wrap: broken::<OneLock>, also: &[] },
@@ -39,27 +36,14 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
 struct OneLock(Mutex<()>);
 
 impl Sabotage for OneLock {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
         let _held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        driver.create(id, parent, options, context)
+        call.on(driver)
     }
 
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
         let _held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        driver.apply(id, changes, context)
+        call.on(driver)
     }
 }
 
@@ -67,18 +51,11 @@ impl Sabotage for OneLock {
 struct EveryoneCreates(AtomicUsize);
 
 impl Sabotage for EveryoneCreates {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
         self.0.fetch_add(1, Ordering::SeqCst);
         // Long enough that those who begin together are seen together.
         std::thread::sleep(Duration::from_millis(3));
-        let made = driver.create(id, parent, options, context);
+        let made = call.on(driver);
         let together = self.0.load(Ordering::SeqCst) > 1;
         std::thread::sleep(Duration::from_millis(1));
         self.0.fetch_sub(1, Ordering::SeqCst);
@@ -93,21 +70,14 @@ impl Sabotage for EveryoneCreates {
 struct Orphans;
 
 impl Sabotage for Orphans {
-    fn create(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: &CreateOptions,
-        context: &Context,
-    ) -> Result<()> {
-        let had_parent = parent.map(|parent| driver.exists(parent)).transpose()?.unwrap_or(false);
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        let had_parent = call.parent.map(|parent| driver.exists(parent)).transpose()?.unwrap_or(false);
         if had_parent {
             std::thread::sleep(Duration::from_millis(2));
         }
-        match driver.create(id, parent, options, context) {
+        match call.on(driver) {
             Err(error) if error.kind() == Kind::NotFound && had_parent => {
-                driver.create(id, None, options, context)
+                Create { parent: None, ..call }.on(driver)
             }
             made => made,
         }

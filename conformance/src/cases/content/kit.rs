@@ -21,7 +21,7 @@ use layerstore_testkit::{Data, Tree, dump};
 use super::super::prelude::{
     Base, Bench, Context, CreateOptions, Driver, Failure, LayerId, Outcome, id, read_only,
 };
-use crate::bench::{View, open_mount};
+use crate::hands::{View, open_mount};
 use crate::need::Feature;
 use crate::{ensure, ensure_eq};
 

@@ -1,10 +1,10 @@
 //! Saboteurs of applying (A).
 
-use layerstore_changeset::{Change, ChangeSource, Kind};
-use layerstore_driver::{Applied, Context, Driver, Kind as ErrorKind, LayerId, Result};
+use layerstore_changeset::{Change, Kind};
+use layerstore_driver::{Applied, Context, Driver, Kind as ErrorKind, Result};
 
 use super::{Bent, directory, is_about, is_at, is_directory, is_link, named, nothing, spoil, with_metadata};
-use crate::saboteur::{Sabotage, Saboteur, broken};
+use crate::saboteur::{Apply, Sabotage, Saboteur, broken};
 
 /// Saboteurs that bend changes on their way into `apply`.
 macro_rules! bending {
@@ -13,14 +13,8 @@ macro_rules! bending {
         struct $name;
 
         impl Sabotage for $name {
-            fn apply(
-                &self,
-                driver: &dyn Driver,
-                id: &LayerId,
-                changes: &mut dyn ChangeSource,
-                context: &Context,
-            ) -> Result<Applied> {
-                driver.apply(id, &mut Bent::new(changes, $bend), context)
+            fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+                driver.apply(call.id, &mut Bent::new(call.changes, $bend), call.context)
             }
         }
     )*};
@@ -157,16 +151,10 @@ bending! {
 struct FillsHoles;
 
 impl Sabotage for FillsHoles {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        let mut bent = Bent::new(changes, |change| vec![change]);
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        let mut bent = Bent::new(call.changes, |change| vec![change]);
         bent.fill = Some("a3-");
-        driver.apply(id, &mut bent, context)
+        driver.apply(call.id, &mut bent, call.context)
     }
 }
 
@@ -174,14 +162,8 @@ impl Sabotage for FillsHoles {
 struct ForgetsMoved;
 
 impl Sabotage for ForgetsMoved {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        let mut applied = driver.apply(id, changes, context)?;
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        let mut applied = call.on(driver)?;
         applied.relocated.retain(|(name, _)| !name.as_bytes().starts_with(b"a17-"));
         Ok(applied)
     }
@@ -191,17 +173,11 @@ impl Sabotage for ForgetsMoved {
 struct AppliesToMounted;
 
 impl Sabotage for AppliesToMounted {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        let applied = driver.apply(id, changes, context);
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        let applied = call.on(driver);
         let in_use = applied.as_ref().is_err_and(|error| error.kind() == ErrorKind::InUse);
         // A refused apply has read nothing, so the first change is still there to be looked at.
-        let ours = in_use && matches!(changes.next(), Ok(Some(item)) if is_about(&item.change, "a19-"));
+        let ours = in_use && matches!(call.changes.next(), Ok(Some(item)) if is_about(&item.change, "a19-"));
         if ours { Ok(Applied::default()) } else { applied }
     }
 }
@@ -210,15 +186,10 @@ impl Sabotage for AppliesToMounted {
 struct NeverStops;
 
 impl Sabotage for NeverStops {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
         let deaf = Context::new();
-        driver.apply(id, changes, if id.as_str().starts_with("a21-") { &deaf } else { context })
+        let context = if call.id.as_str().starts_with("a21-") { &deaf } else { call.context };
+        driver.apply(call.id, call.changes, context)
     }
 }
 
@@ -226,15 +197,9 @@ impl Sabotage for NeverStops {
 struct WritesThrough;
 
 impl Sabotage for WritesThrough {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
-        let applied = driver.apply(id, changes, context)?;
-        if let Some(parent) = driver.layer(id)?.parent.filter(|_| id.as_str() == "a22-child") {
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
+        let applied = call.on(driver)?;
+        if let Some(parent) = driver.layer(call.id)?.parent.filter(|_| call.id.as_str() == "a22-child") {
             spoil(driver, &parent, "a22-file", |dir| dir.set_mode(b"a22-file", 0o600));
         }
         Ok(applied)

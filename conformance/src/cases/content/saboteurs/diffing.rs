@@ -1,10 +1,10 @@
 //! Saboteurs of diffs (N) and of what drivers make of each other's (X).
 
-use layerstore_changeset::{Change, ChangeSink, Kind};
-use layerstore_driver::{Base, Capabilities, ChangeKind, Context, Driver, LayerId, PathChange, Result};
+use layerstore_changeset::{Change, Kind};
+use layerstore_driver::{Capabilities, ChangeKind, Context, Driver, PathChange, Result};
 
 use super::{Bend, BentSink, directory, is_about, is_at, is_directory, with_metadata};
-use crate::saboteur::{Sabotage, Saboteur, broken};
+use crate::saboteur::{Changes, Diff, Sabotage, Saboteur, broken};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
     row("N1", "a diff tells a wrong mode", broken::<TellsWrongMode>),
@@ -42,16 +42,9 @@ macro_rules! bending {
         struct $name;
 
         impl Sabotage for $name {
-            fn diff(
-                &self,
-                driver: &dyn Driver,
-                id: &LayerId,
-                base: Base<'_>,
-                sink: &mut dyn ChangeSink,
-                context: &Context,
-            ) -> Result<()> {
+            fn diff(&self, driver: &dyn Driver, call: &mut Diff<'_>) -> Result<()> {
                 let bend: Bend = $bend;
-                driver.diff(id, base, &mut BentSink { inner: sink, bend }, context)
+                driver.diff(call.id, call.base, &mut BentSink { inner: call.sink, bend }, call.context)
             }
         }
     )*};
@@ -115,14 +108,8 @@ bending! {
 struct CallsModified;
 
 impl Sabotage for CallsModified {
-    fn changes(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        context: &Context,
-    ) -> Result<Vec<PathChange>> {
-        let mut found = driver.changes(id, base, context)?;
+    fn changes(&self, driver: &dyn Driver, call: Changes<'_>) -> Result<Vec<PathChange>> {
+        let mut found = call.on(driver)?;
         for change in found.iter_mut().filter(|change| change.path.as_bytes().starts_with(b"n9-")) {
             if change.kind == ChangeKind::Added {
                 change.kind = ChangeKind::Modified;
@@ -136,18 +123,11 @@ impl Sabotage for CallsModified {
 struct IgnoresMounted;
 
 impl Sabotage for IgnoresMounted {
-    fn diff(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        sink: &mut dyn ChangeSink,
-        context: &Context,
-    ) -> Result<()> {
+    fn diff(&self, driver: &dyn Driver, call: &mut Diff<'_>) -> Result<()> {
         let whole: Bend = |change| vec![change];
         let empty: Bend = |change| if is_about(&change, "n11-") { Vec::new() } else { vec![change] };
-        let bend = if driver.leases().in_use(id)?.writable { empty } else { whole };
-        driver.diff(id, base, &mut BentSink { inner: sink, bend }, context)
+        let bend = if driver.leases().in_use(call.id)?.writable { empty } else { whole };
+        driver.diff(call.id, call.base, &mut BentSink { inner: call.sink, bend }, call.context)
     }
 }
 
@@ -155,16 +135,10 @@ impl Sabotage for IgnoresMounted {
 struct NeverStops;
 
 impl Sabotage for NeverStops {
-    fn diff(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        sink: &mut dyn ChangeSink,
-        context: &Context,
-    ) -> Result<()> {
+    fn diff(&self, driver: &dyn Driver, call: &mut Diff<'_>) -> Result<()> {
         let deaf = Context::new();
-        driver.diff(id, base, sink, if id.as_str().starts_with("n12-") { &deaf } else { context })
+        let context = if call.id.as_str().starts_with("n12-") { &deaf } else { call.context };
+        driver.diff(call.id, call.base, call.sink, context)
     }
 }
 

@@ -1,13 +1,11 @@
 //! Saboteurs of views (V).
 
-use layerstore_changeset::{Change, ChangeSink, ChangeSource};
-use layerstore_driver::{
-    Access, Applied, Base, Context, Driver, LayerId, MountPlan, PlanOptions, Result, Usage,
-};
+use layerstore_changeset::Change;
+use layerstore_driver::{Access, Applied, Driver, LayerId, MountPlan, PlanOptions, Result, Usage};
 use layerstore_sys::{Dir, Timestamp};
 
 use super::{Bent, BentSink, is_about, nothing, spoil};
-use crate::saboteur::{Sabotage, Saboteur, broken};
+use crate::saboteur::{Apply, Diff, Sabotage, Saboteur, Seal, broken};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
     Saboteur {
@@ -87,15 +85,9 @@ macro_rules! spoiling_sealed {
         struct $name;
 
         impl Sabotage for $name {
-            fn seal(
-                &self,
-                driver: &dyn Driver,
-                id: &LayerId,
-                parent: Option<&LayerId>,
-                context: &Context,
-            ) -> Result<Usage> {
-                let usage = driver.seal(id, parent, context)?;
-                spoil(driver, id, $mark, $how);
+            fn seal(&self, driver: &dyn Driver, call: Seal<'_>) -> Result<Usage> {
+                let usage = call.on(driver)?;
+                spoil(driver, call.id, $mark, $how);
                 Ok(usage)
             }
         }
@@ -122,18 +114,12 @@ spoiling_sealed! {
 struct ShowsHidden;
 
 impl Sabotage for ShowsHidden {
-    fn apply(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        changes: &mut dyn ChangeSource,
-        context: &Context,
-    ) -> Result<Applied> {
+    fn apply(&self, driver: &dyn Driver, call: &mut Apply<'_>) -> Result<Applied> {
         let bend = |change| match change {
             Change::Opaque(path) if path.as_bytes().starts_with(b"v1-") => vec![nothing()],
             change => vec![change],
         };
-        driver.apply(id, &mut Bent::new(changes, bend), context)
+        driver.apply(call.id, &mut Bent::new(call.changes, bend), call.context)
     }
 }
 
@@ -154,15 +140,8 @@ impl Sabotage for WritesThrough {
 struct LosesRenamed;
 
 impl Sabotage for LosesRenamed {
-    fn diff(
-        &self,
-        driver: &dyn Driver,
-        id: &LayerId,
-        base: Base<'_>,
-        sink: &mut dyn ChangeSink,
-        context: &Context,
-    ) -> Result<()> {
+    fn diff(&self, driver: &dyn Driver, call: &mut Diff<'_>) -> Result<()> {
         let bend = |change| if is_about(&change, "v6-moved") { Vec::new() } else { vec![change] };
-        driver.diff(id, base, &mut BentSink { inner: sink, bend }, context)
+        driver.diff(call.id, call.base, &mut BentSink { inner: call.sink, bend }, call.context)
     }
 }
