@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
 
 mod bench;
+mod drivers;
 mod matrix;
 mod tidy;
 
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Checks the invariants of ARCHITECTURE.md that a program can check.
     Tidy,
+    /// Prints the README's table of drivers.
+    Drivers(drivers::Arguments),
     /// Runs the conformance suite over every driver, on every file system, in every mode.
     Matrix(matrix::Arguments),
     /// Measures layerstore beside its peers: imports, verbs, diffs, exports.
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
+        Command::Drivers(arguments) => drivers::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchOne { script } => bench::one(&script),

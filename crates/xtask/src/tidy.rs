@@ -64,6 +64,7 @@ const CHECKS: &[Check] = &[
     ("dependencies run one way", workspace::edges),
     ("manifests inherit", workspace::manifests),
     ("licences of dependencies", licences::allowed),
+    ("the README's table of drivers", crate::drivers::check),
 ];
 
 /// Runs every check and prints what it found.
