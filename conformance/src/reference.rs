@@ -80,8 +80,9 @@ impl Reference {
         layer.dir.open_dir(TREE).map_err(|error| operation.on(&layer.record.id).system(error))
     }
 
-    fn view(layer: Option<&Layer>, operation: Operation<'_>) -> Result<View> {
-        layer.map_or(Ok(View::default()), |layer| Ok(View::flat(Self::tree(layer, operation)?)))
+    fn views(base: Option<&Layer>, layer: &Layer, operation: Operation<'_>) -> Result<(View, View)> {
+        let view = |layer| -> Result<View> { Ok(View::flat(Self::tree(layer, operation)?)) };
+        Ok((base.map_or(Ok(View::default()), view)?, view(layer)?))
     }
 
     fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
@@ -155,26 +156,11 @@ impl Driver for Reference {
     }
 
     fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-        let operation = self.layers.operation("diff");
-        self.layers.read(id, base, operation, |layer, base| {
-            let (base, now) = (Self::view(base, operation)?, Self::view(Some(layer), operation)?);
-            tree::diff(&base, &now, sink, context).map_err(|error| operation.on(id).changeset(error))
-        })
+        self.layers.diff(id, base, Self::views, sink, context)
     }
 
     fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
-        let operation = self.layers.operation("changes");
-        self.layers.read(id, base, operation, |layer, base| {
-            let (base, now) = (Self::view(base, operation)?, Self::view(Some(layer), operation)?);
-            let mut found = Vec::new();
-            let mut keep = |change| {
-                found.push(change);
-                Ok(())
-            };
-            tree::changes(&base, &now, &mut keep, context)
-                .map_err(|error| operation.on(id).changeset(error))?;
-            Ok(found)
-        })
+        self.layers.changes(id, base, Self::views, context)
     }
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
@@ -211,7 +197,7 @@ impl Driver for Reference {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.layers.layout().exists(id, self.layers.operation("exists"))
+        self.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerInfo>> {
@@ -219,7 +205,7 @@ impl Driver for Reference {
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
-        Ok(self.layers.layout().load(id, self.layers.operation("layer"))?.info())
+        self.layers.layer(id)
     }
 
     fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {

@@ -48,20 +48,11 @@ impl OverlayDriver {
         Opener::new(self.layers.layout(), self.found.namespace)
     }
 
-    /// Compares two views. What they have in common is opened once.
-    fn compare<T>(
-        &self,
-        id: &LayerId,
-        base: Base<'_>,
-        operation: Operation<'_>,
-        compare: impl FnOnce(&View, &View) -> layerstore_changeset::Result<T>,
-    ) -> Result<T> {
-        let operation = operation.on(id);
-        self.layers.read(id, base, operation, |layer, base| {
-            let mut opener = self.opener();
-            let (now, base) = (opener.view(Some(layer), operation)?, opener.view(base, operation)?);
-            compare(&base, &now).map_err(|error| operation.changeset(error))
-        })
+    /// Both views of a comparison. What they have in common is opened once.
+    fn views(&self, base: Option<&Layer>, layer: &Layer, operation: Operation<'_>) -> Result<(View, View)> {
+        let mut opener = self.opener();
+        let now = opener.view(Some(layer), operation)?;
+        Ok((opener.view(base, operation)?, now))
     }
 
     fn measure(&self, layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
@@ -165,21 +156,11 @@ impl Driver for OverlayDriver {
     }
 
     fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-        let operation = self.layers.operation("diff layer");
-        self.compare(id, base, operation, |base, now| tree::diff(base, now, sink, context))
+        self.layers.diff(id, base, |base, layer, operation| self.views(base, layer, operation), sink, context)
     }
 
     fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
-        let operation = self.layers.operation("list changes");
-        let mut found = Vec::new();
-        self.compare(id, base, operation, |base, now| {
-            let mut push = |change| {
-                found.push(change);
-                Ok(())
-            };
-            tree::changes(base, now, &mut push, context)
-        })?;
-        Ok(found)
+        self.layers.changes(id, base, |base, layer, operation| self.views(base, layer, operation), context)
     }
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
@@ -223,7 +204,7 @@ impl Driver for OverlayDriver {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.layers.layout().exists(id, self.layers.operation("look up layer"))
+        self.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerInfo>> {
@@ -231,7 +212,7 @@ impl Driver for OverlayDriver {
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
-        Ok(self.layers.layout().load(id, self.layers.operation("look up layer"))?.info())
+        self.layers.layer(id)
     }
 
     fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {

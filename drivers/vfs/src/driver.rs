@@ -78,21 +78,6 @@ impl VfsDriver {
         })
     }
 
-    /// Compares two views, both open.
-    fn compare<T>(
-        &self,
-        id: &LayerId,
-        base: Base<'_>,
-        operation: Operation<'_>,
-        compare: impl FnOnce(&View, &View) -> layerstore_changeset::Result<T>,
-    ) -> Result<T> {
-        let operation = operation.on(id);
-        self.layers.read(id, base, operation, |layer, base| {
-            let (base, now) = (layout::view(base, operation)?, layout::view(Some(layer), operation)?);
-            compare(&base, &now).map_err(|error| operation.changeset(error))
-        })
-    }
-
     fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
         tree::measure(&layout::open(layer, operation)?, context).map_err(|error| operation.changeset(error))
     }
@@ -172,21 +157,11 @@ impl Driver for VfsDriver {
     }
 
     fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-        let operation = self.layers.operation("diff layer");
-        self.compare(id, base, operation, |base, now| tree::diff(base, now, sink, context))
+        self.layers.diff(id, base, layout::views, sink, context)
     }
 
     fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
-        let operation = self.layers.operation("list changes");
-        let mut found = Vec::new();
-        self.compare(id, base, operation, |base, now| {
-            let mut push = |change| {
-                found.push(change);
-                Ok(())
-            };
-            tree::changes(base, now, &mut push, context)
-        })?;
-        Ok(found)
+        self.layers.changes(id, base, layout::views, context)
     }
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
@@ -231,7 +206,7 @@ impl Driver for VfsDriver {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.layers.layout().exists(id, self.layers.operation("look up layer"))
+        self.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerInfo>> {
@@ -239,7 +214,7 @@ impl Driver for VfsDriver {
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
-        Ok(self.layers.layout().load(id, self.layers.operation("look up layer"))?.info())
+        self.layers.layer(id)
     }
 
     fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {

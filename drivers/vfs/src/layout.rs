@@ -32,10 +32,13 @@ pub(crate) fn open(layer: &Layer, operation: Operation<'_>) -> Result<LayerTree>
     Ok(LayerTree { root, encoding: Encoding::Flat })
 }
 
-/// The view of a layer; of none, the empty view.
-pub(crate) fn view(layer: Option<&Layer>, operation: Operation<'_>) -> Result<View> {
-    Ok(match layer {
-        Some(layer) => View::flat(open(layer, operation)?.root),
-        None => View::default(),
-    })
+/// The view of a layer.
+fn view(layer: &Layer, operation: Operation<'_>) -> Result<View> {
+    Ok(View::flat(open(layer, operation)?.root))
+}
+
+/// Both views of a comparison; no layer is the empty view.
+pub(crate) fn views(base: Option<&Layer>, layer: &Layer, operation: Operation<'_>) -> Result<(View, View)> {
+    let base = base.map_or(Ok(View::default()), |base| view(base, operation))?;
+    Ok((base, view(layer, operation)?))
 }

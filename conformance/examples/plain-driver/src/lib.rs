@@ -97,9 +97,10 @@ fn content(layer: &Layer, operation: Operation<'_>) -> Result<LayerTree> {
     Ok(LayerTree { root, encoding: Encoding::Flat })
 }
 
-/// A layer's view; without a layer the empty one.
-fn view(layer: Option<&Layer>, operation: Operation<'_>) -> Result<View> {
-    Ok(View::new(layer.map(|layer| content(layer, operation)).transpose()?.into_iter().collect()))
+/// The views that are compared: of `base`, or the empty one, and of the layer.
+fn views(base: Option<&Layer>, layer: &Layer, operation: Operation<'_>) -> Result<(View, View)> {
+    let base = base.map(|base| content(base, operation)).transpose()?;
+    Ok((View::new(base.into_iter().collect()), View::new(vec![content(layer, operation)?])))
 }
 
 fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
@@ -173,25 +174,11 @@ impl Driver for PlainDriver {
     }
 
     fn diff(&self, id: &LayerId, base: Base<'_>, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-        let operation = self.layers.operation("diff");
-        self.layers.read(id, base, operation, |layer, base| {
-            tree::diff(&view(base, operation)?, &view(Some(layer), operation)?, sink, context)
-                .map_err(|error| operation.on(id).changeset(error))
-        })
+        self.layers.diff(id, base, views, sink, context)
     }
 
     fn changes(&self, id: &LayerId, base: Base<'_>, context: &Context) -> Result<Vec<PathChange>> {
-        let operation = self.layers.operation("changes");
-        self.layers.read(id, base, operation, |layer, base| {
-            let mut found = Vec::new();
-            let mut keep = |change| {
-                found.push(change);
-                Ok(())
-            };
-            tree::changes(&view(base, operation)?, &view(Some(layer), operation)?, &mut keep, context)
-                .map_err(|error| operation.on(id).changeset(error))?;
-            Ok(found)
-        })
+        self.layers.changes(id, base, views, context)
     }
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
@@ -230,7 +217,7 @@ impl Driver for PlainDriver {
     }
 
     fn exists(&self, id: &LayerId) -> Result<bool> {
-        self.layers.layout().exists(id, self.layers.operation("exists"))
+        self.layers.exists(id)
     }
 
     fn layers(&self) -> Result<Vec<LayerInfo>> {
@@ -238,7 +225,7 @@ impl Driver for PlainDriver {
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
-        Ok(self.layers.layout().load(id, self.layers.operation("layer"))?.info())
+        self.layers.layer(id)
     }
 
     fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {

@@ -63,6 +63,22 @@ impl Layers {
         Operation::new(self.layout.driver(), name)
     }
 
+    /// [`Driver::exists`](crate::Driver::exists).
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn exists(&self, id: &LayerId) -> Result<bool> {
+        self.layout.exists(id, self.operation("look up layer"))
+    }
+
+    /// [`Driver::layer`](crate::Driver::layer).
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
+        Ok(self.layout.load(id, self.operation("look up layer"))?.info())
+    }
+
     /// Makes a layer. `fill` makes what the driver keeps in its directory.
     ///
     /// # Errors

@@ -27,6 +27,7 @@
 //! [`Layers`] adds what the contract says of states, children, mounts and locks; a driver fills in what it keeps
 //! in a layer's directory.
 
+mod compare;
 mod layers;
 mod memo;
 mod operation;
