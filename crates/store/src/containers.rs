@@ -211,7 +211,7 @@ impl Store {
                     }));
             }
         }
-        self.database().write(OPERATION, Durability::Full, |transaction| {
+        self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
             if let [user, ..] = layers::users(transaction, &found.layer)?
                 .into_iter()
                 .filter(|user| !user.starts_with("container "))

@@ -11,6 +11,7 @@ use layerstore_image as image;
 use layerstore_sys as sys;
 
 pub use layerstore_driver::Kind;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// Result of store operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -179,6 +180,10 @@ impl Error {
                 Some("`layerstore check --repair` makes the database again from the records beside the data"),
             ),
             Some(E::DiskFull) => (Kind::NoSpace, None),
+            // The index of the WAL could not grow.
+            _ if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) => {
+                (Kind::NoSpace, None)
+            }
             Some(E::DatabaseBusy | E::DatabaseLocked) => {
                 (Kind::InUse, Some("another program holds the database; try again"))
             }

@@ -6,12 +6,14 @@
 
 use layerstore_driver::{LayerId, LayerInfo};
 use layerstore_sys::Dir;
+use layerstore_sys::lock::{Lock, Mode};
 
+use crate::db::layers::LayerRow;
 use crate::db::{Durability, containers, images, layers, sessions};
 use crate::error::{Explain as _, Kind, Result};
 use crate::files;
 use crate::model::{Freed, Gc};
-use crate::session::Lease;
+use crate::session::{Lease, UNNAMED};
 use crate::store::Store;
 
 const OPERATION: &str = "gc";
@@ -38,6 +40,7 @@ impl Store {
                 gc.note("leftover", name, recovered.what, 0);
             }
         }
+        self.database().fill_reserve();
         Ok(gc.report)
     }
 }
@@ -55,6 +58,9 @@ impl Store {
         Ok(gc.report.freed)
     }
 }
+
+/// How long what somebody may be removing is given to go by itself.
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Collector<'a> {
     store: &'a Store,
@@ -91,9 +97,16 @@ impl Collector<'_> {
     }
 
     fn doomed_layers(&mut self) -> Result<()> {
+        let left =
+            |row: &LayerRow| !Lease::is_held(self.store.staging(), row.layer.id.as_str()).unwrap_or(true);
         let mut doomed = self.store.database().read(OPERATION, layers::doomed)?;
-        // Who removes it right now will come to its end.
-        doomed.retain(|row| !Lease::is_held(self.store.staging(), row.layer.id.as_str()).unwrap_or(true));
+        doomed.retain(left);
+        if !doomed.is_empty() {
+            // Who removes it right now takes its lease a moment after the row is doomed, and comes to an end.
+            std::thread::sleep(MOMENT);
+            let still = self.store.database().read(OPERATION, layers::doomed)?;
+            doomed.retain(|row| still.iter().any(|still| still.layer.id == row.layer.id) && left(row));
+        }
         let ids: Vec<LayerId> = doomed.iter().map(|row| row.layer.id.clone()).collect();
         for row in doomed {
             let bytes = row.layer.disk_bytes.unwrap_or(0);
@@ -120,7 +133,7 @@ impl Collector<'_> {
         };
         let database = self.store.database();
         let rows = if real {
-            database.write(OPERATION, Durability::Full, |transaction| work(transaction))?
+            database.write_freeing(OPERATION, Durability::Full, |transaction| work(transaction))?
         } else {
             database.rehearse(OPERATION, |transaction| work(transaction))?
         };
@@ -171,8 +184,11 @@ impl Collector<'_> {
                 if known {
                     continue;
                 }
-                let stat = folder.try_stat(name.as_bytes()).explain(OPERATION, &name)?;
-                self.note(kind, &name, "it belongs to no layer", stat.map_or(0, |stat| stat.blocks * 512));
+                // It may have gone with its layer since the names were read.
+                let Some(stat) = folder.try_stat(name.as_bytes()).explain(OPERATION, &name)? else {
+                    continue;
+                };
+                self.note(kind, &name, "it belongs to no layer", stat.blocks * 512);
                 if self.real() {
                     match folder.unlink(name.as_bytes()) {
                         Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, &name),
@@ -185,8 +201,20 @@ impl Collector<'_> {
     }
 
     fn image_files(&mut self) -> Result<()> {
-        for hex in names(&self.store.folders().images)? {
-            if self.store.free_image_files(OPERATION, &hex, self.real())? {
+        let images = &self.store.folders().images;
+        let mut left = Vec::new();
+        for hex in names(images)? {
+            if self.store.free_image_files(OPERATION, &hex, false)? {
+                left.push(hex);
+            }
+        }
+        if !left.is_empty() {
+            // Whoever removes an image removes its row first and its documents a moment later.
+            std::thread::sleep(MOMENT);
+        }
+        for hex in left {
+            let there = images.try_stat(hex.as_bytes()).explain(OPERATION, &hex)?.is_some();
+            if there && self.store.free_image_files(OPERATION, &hex, self.real())? {
                 self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }
@@ -197,16 +225,37 @@ impl Collector<'_> {
     fn leases(&mut self) -> Result<()> {
         let staging = self.store.staging();
         for name in names(staging)? {
-            let Some(id) = name.strip_suffix(".lease") else { continue };
-            if Lease::is_held(staging, id).explain(OPERATION, id)? {
-                continue;
-            }
-            self.note("staging", id, "left by a process that died", 0);
-            if self.real() {
-                match staging.unlink(name.as_bytes()) {
-                    Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, id),
-                    _ => {}
+            let id = match name.strip_suffix(".lease") {
+                Some(id) => id,
+                None if name.starts_with(UNNAMED) => {
+                    self.unnamed_lease(&name)?;
+                    continue;
                 }
+                None => continue,
+            };
+            let Some(lease) = Lease::take_dead(staging, id).explain(OPERATION, id)? else { continue };
+            self.note("staging", id, "left by a process that died", 0);
+            if !self.real() {
+                lease.leave();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector<'_> {
+    /// A lease that never got its name: unlocked, its maker died, or has not locked it yet and will make another.
+    fn unnamed_lease(&self, name: &str) -> Result<()> {
+        let staging = self.store.staging();
+        let file = match staging.open_file(name.as_bytes()) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            opened => opened.explain(OPERATION, name)?,
+        };
+        let free = Lock::attempt(file, Mode::Exclusive).explain(OPERATION, name)?.is_ok();
+        if self.real() && free {
+            match staging.unlink(name.as_bytes()) {
+                Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, name),
+                _ => {}
             }
         }
         Ok(())
@@ -224,7 +273,7 @@ impl Store {
     /// committed), nobody who is bringing it in. Says whether nothing does.
     pub(crate) fn free_image_files(&self, operation: &'static str, hex: &str, real: bool) -> Result<bool> {
         // Nobody begins to hold the image while the gate is closed, so its files are not being written.
-        self.database().write(operation, Durability::Relaxed, |transaction| {
+        self.database().write_freeing(operation, Durability::Relaxed, |transaction| {
             let object = format!("sha256:{hex}");
             let known = match object.parse() {
                 Ok(id) => {

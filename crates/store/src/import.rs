@@ -115,6 +115,9 @@ impl Store {
                 }
             }
             self.write_image_record(known.as_ref().unwrap_or(image), chain)?;
+            if known.is_none() {
+                self.write_first_names(&image.id, names)?;
+            }
             let new: Vec<&LayerId> = new.iter().map(|done| &done.id).collect();
             self.sync_image(operation, &new, &image.id)?;
         }

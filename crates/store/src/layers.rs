@@ -60,9 +60,9 @@ impl Store {
         {
             tracing::warn!(layer = %id, %error, "a layer that nobody needs could not be removed");
         }
-        drop(lease);
         done?;
         self.follow_layer(&id);
+        drop(lease);
         Ok(id)
     }
 
@@ -174,7 +174,7 @@ impl Store {
                 .with_layer(&id)
                 .with_hint("unmount it first"));
         }
-        self.database().write(OPERATION, Durability::Full, |transaction| {
+        self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
             let users = layers::users(transaction, &id)?;
             if !users.is_empty() {
                 let message = format!("the layer is used by {}", users.join(", "));

@@ -276,6 +276,13 @@ impl Store {
         write(&folder.explain(OPERATION, image.id)?, "image.json", &ImageRecord::of(image, layers))
     }
 
+    /// Writes down the names that an image is about to get.
+    pub(crate) fn write_first_names(&self, id: &Digest, names: &[layerstore_image::ImageName]) -> Result<()> {
+        let folder = self.folders().images.open_dir(id.hex().as_bytes()).explain(OPERATION, id)?;
+        let names = names.iter().map(ToString::to_string).collect();
+        write(&folder, "names.json", &NamesRecord { version: VERSION, names })
+    }
+
     /// Writes down which names these images have now. Who removes an image removes its folder, so there is nothing
     /// to write then.
     pub(crate) fn write_names(&self, of: &[Digest]) -> Result<()> {

@@ -90,11 +90,10 @@ impl Store {
             let name = String::from_utf8(entry.name).unwrap_or_default();
             let Some(name) = name.strip_suffix(".lease") else { continue };
             let Ok(id) = LayerId::new(name) else { continue };
-            if Lease::is_held(self.staging(), name).explain(OPERATION, name)? {
-                continue;
-            }
             // Alone from here on; the file goes in the end.
-            let Some(_lease) = Lease::try_take(self.staging(), name, OPERATION)? else { continue };
+            let Some(_lease) = Lease::take_dead(self.staging(), name).explain(OPERATION, name)? else {
+                continue;
+            };
             any |= self.settle_layer(&id, found)?;
         }
         Ok(any)
@@ -151,11 +150,15 @@ impl Store {
             }
         }
         if !damaged.is_empty() {
-            self.database().write(OPERATION, Durability::Full, |transaction| {
+            self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
                 damaged.iter().try_for_each(|id| damage::mark(transaction, id))
             })?;
         }
-        self.write_missing_records(&rows).map(drop)
+        if let Err(error) = self.write_missing_records(&rows) {
+            // On a full disk what is there has to be removable all the same.
+            found.push(format!("records beside the data are not complete: {error}"));
+        }
+        Ok(())
     }
 
     /// What a power cut took from a layer.
@@ -179,6 +182,12 @@ impl Store {
         }
     }
 
+    /// Whether the row of a layer is there still, and not on its way out.
+    fn is_there(&self, id: &LayerId) -> Result<bool> {
+        let row = self.database().read(OPERATION, |connection| layers::get(connection, id.as_str()))?;
+        Ok(row.is_some_and(|row| row.layer.state != LayerState::Deleting))
+    }
+
     /// Whether the file that gives a layer's tar back is missing or empty.
     pub(crate) fn lacks_its_tar(&self, row: &LayerRow) -> Result<bool> {
         let id = &row.layer.id;
@@ -198,6 +207,8 @@ impl Store {
             let name = mirror::file_name(&row.layer.id);
             if row.origin != LayerOrigin::Container
                 && is_empty(&folders.records, &name).explain(OPERATION, &name)?
+                && !self.is_live(&row.layer.id)
+                && self.is_there(&row.layer.id)?
             {
                 self.write_layer_record(row)?;
                 written.push(format!("records/{name}"));
@@ -207,23 +218,39 @@ impl Store {
             .database()
             .read(OPERATION, |connection| Ok((images::all(connection)?, containers::all(connection)?)))?;
         for image in images {
-            let folder =
-                folders.images.ensure_dir(image.id.hex().as_bytes(), 0o700).explain(OPERATION, image.id)?;
-            if is_empty(&folder, "image.json").explain(OPERATION, image.id)? {
+            let folder = match folders.images.open_dir(image.id.hex().as_bytes()) {
+                Err(error) if error.is_not_found() => {
+                    // It was removed meanwhile, or its folder is lost, and `image-files` says so.
+                    continue;
+                }
+                opened => opened.explain(OPERATION, image.id)?,
+            };
+            let lacks = |name| is_empty(&folder, name).explain(OPERATION, image.id);
+            // An image that is being removed has lost its row before its documents.
+            let there = || {
+                self.database()
+                    .read(OPERATION, |connection| Ok(images::get(connection, &image.id)?.is_some()))
+            };
+            if !(lacks("image.json")? || lacks("names.json")?) || !there()? {
+                continue;
+            }
+            if lacks("image.json")? {
                 let chain =
                     self.database().read(OPERATION, |connection| layers::of_image(connection, &image.id))?;
                 let chain: Vec<LayerId> = chain.into_iter().map(|row| row.layer.id).collect();
                 self.write_image_record(&image, &chain)?;
                 written.push(format!("images/{}/image.json", image.id.hex()));
             }
-            if is_empty(&folder, "names.json").explain(OPERATION, image.id)? {
+            if lacks("names.json")? {
                 self.write_names(&[image.id])?;
                 written.push(format!("images/{}/names.json", image.id.hex()));
             }
         }
         for container in containers {
             let name = mirror::file_name(&container.layer);
-            if is_empty(&folders.containers, &name).explain(OPERATION, &name)? {
+            if is_empty(&folders.containers, &name).explain(OPERATION, &name)?
+                && self.is_there(&container.layer)?
+            {
                 let layer = self
                     .database()
                     .read(OPERATION, |connection| layers::get(connection, container.layer.as_str()))?;

@@ -29,7 +29,7 @@ impl Store {
     /// [`NotFound`](crate::Kind::NotFound) `No such image: …`.
     pub fn remove_image(&self, image: &str, force: bool) -> Result<Vec<Removal>> {
         let (records, images, doomed, renamed) =
-            self.database().write(OPERATION, Durability::Full, |transaction| {
+            self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
                 let mut remover = Remover {
                     connection: transaction,
                     driver: &**self.driver(),

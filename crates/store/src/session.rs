@@ -23,6 +23,11 @@ use crate::store::Store;
 /// could not be cancelled.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
+/// How often a lease is tried that somebody seems to hold.
+const LOOKS: u32 = 10;
+/// What the name of a lease begins with until it has its own.
+pub(crate) const UNNAMED: &str = ".lease-";
+
 /// A lock file that says that its name is being worked on.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -32,19 +37,73 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Makes and locks the lease `name`; nobody else may use the name at the same time.
+    /// Makes and locks the lease `name`; nobody else may use the name at the same time. A lease of the name that a
+    /// dead process left is taken over.
     pub(crate) fn take(staging: &Dir, name: &str, operation: &'static str) -> Result<Self> {
         let file_name = file_name(name);
+        let mut attempts = 0;
         loop {
-            let file = staging.open_or_create_file(file_name.as_bytes(), 0o600).explain(operation, name)?;
-            let Ok(lock) = Lock::attempt(file, Mode::Exclusive).explain(operation, name)? else {
-                return Err(Error::new(Kind::InUse, operation, name, "somebody else works on it"));
-            };
-            // Somebody who cleared leftovers may have taken the file away between the two calls.
-            let here = staging.try_stat(file_name.as_bytes()).explain(operation, name)?;
-            let locked = lock.file().stat().explain(operation, name)?;
-            if here.is_some_and(|here| here.same_inode(&locked)) {
+            if let Some(lock) = Self::make(staging, &file_name).explain(operation, name)? {
                 return Ok(Self { staging: staging.clone(), name: file_name, _lock: lock });
+            }
+            if let Some(lease) = Self::take_dead(staging, name).explain(operation, name)? {
+                return Ok(lease);
+            }
+            if staging.try_stat(file_name.as_bytes()).explain(operation, name)?.is_none() {
+                continue;
+            }
+            // Who only looks whether somebody holds it has it locked for a moment.
+            attempts += 1;
+            if attempts > LOOKS {
+                return Err(Error::new(Kind::InUse, operation, name, "somebody else works on it"));
+            }
+            std::thread::sleep(PAUSES.0);
+        }
+    }
+
+    /// Takes over a lease that a dead process left; none when there is none, or somebody holds it.
+    pub(crate) fn take_dead(staging: &Dir, name: &str) -> sys::Result<Option<Self>> {
+        let file_name = file_name(name);
+        let file = match staging.open_file(file_name.as_bytes()) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            opened => opened?,
+        };
+        let Ok(lock) = Lock::attempt(file, Mode::Exclusive)? else { return Ok(None) };
+        // It may have been given up between the two calls, and the name may be another one's now.
+        let here = staging.try_stat(file_name.as_bytes())?;
+        let locked = lock.file().stat()?;
+        let same = here.is_some_and(|here| here.same_inode(&locked));
+        Ok(same.then(|| Self { staging: staging.clone(), name: file_name, _lock: lock }))
+    }
+
+    /// Leaves the file where it is.
+    pub(crate) fn leave(mut self) {
+        self.name.clear();
+    }
+
+    /// Makes a lease that is locked before it has its name, so that nobody ever sees a living one unlocked. None when
+    /// the name is taken.
+    fn make(staging: &Dir, file_name: &str) -> Result<Option<Lock>, sys::Error> {
+        let invalid = |_| sys::Error::new("getrandom", "", sys::Errno::IO);
+        let temporary = format!("{UNNAMED}{}", layerstore_driver::layout::random_name().map_err(invalid)?);
+        let file = staging.create_file(temporary.as_bytes(), 0o600)?;
+        let named = Lock::wait(file, Mode::Exclusive).and_then(|lock| {
+            let renamed = match staging.rename_noreplace(temporary.as_bytes(), staging, file_name.as_bytes())
+            {
+                // A file system without the flag.
+                Err(error) if error.errno() == sys::Errno::INVAL => staging
+                    .link(temporary.as_bytes(), staging, file_name.as_bytes())
+                    .and_then(|()| staging.unlink(temporary.as_bytes())),
+                renamed => renamed,
+            };
+            renamed.map(|()| lock)
+        });
+        match named {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) => {
+                Self::clear(staging, &temporary);
+                // Taken already, or taken away as a leftover before it was locked.
+                if error.is_exists() || error.is_not_found() { Ok(None) } else { Err(error) }
             }
         }
     }
@@ -86,6 +145,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
         Self::clear(&self.staging, &self.name);
     }
 }
@@ -147,7 +209,7 @@ impl Store {
     /// is dead or the caller's own. Returns the layers that went.
     pub(crate) fn reap(&self, session: &str) -> Result<Vec<LayerId>> {
         const OPERATION: &str = "recover";
-        let doomed = self.database().write(OPERATION, Durability::Relaxed, |transaction| {
+        let doomed = self.database().write_freeing(OPERATION, Durability::Relaxed, |transaction| {
             let left = layers::of_session(transaction, session)?;
             for row in &left {
                 layers::doom(transaction, &row.layer.id)?;
@@ -176,8 +238,9 @@ impl Store {
         }
         if !gone.is_empty() {
             // A row that comes back after a power cut is cleared by the next open.
-            self.database()
-                .write(operation, Durability::Relaxed, |transaction| layers::forget(transaction, &gone))?;
+            self.database().write_freeing(operation, Durability::Relaxed, |transaction| {
+                layers::forget(transaction, &gone)
+            })?;
         }
         failed.map_or(Ok(()), Err)
     }

@@ -145,7 +145,12 @@ impl Leases {
             opened => opened.map_err(system)?,
         };
         let mut live = Vec::new();
-        for entry in directory.entries().map_err(system)? {
+        let entries = match directory.entries() {
+            // Whoever read it last found it empty and took it away.
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            entries => entries.map_err(system)?,
+        };
+        for entry in entries {
             live.extend(self.read(&directory, &entry.name).map_err(|error| error.with_layer(id))?);
         }
         if live.is_empty() {

@@ -9,6 +9,7 @@ pub(crate) mod containers;
 pub(crate) mod damage;
 pub(crate) mod images;
 pub(crate) mod layers;
+mod reserve;
 mod schema;
 pub(crate) mod sessions;
 
@@ -67,6 +68,7 @@ impl Database {
         }
         schema::check(&connection)?;
         database.give_back(connection);
+        reserve::fill(root);
         Ok(Some(database))
     }
 
@@ -82,6 +84,8 @@ impl Database {
             if schema::is_new(transaction)? { schema::create(transaction, driver, now()) } else { Ok(()) }
         })?;
         database.read(OPEN, schema::check)?;
+        reserve::fill(root);
+        root.sync().explain(OPEN, "")?;
         Ok(database)
     }
 
@@ -141,6 +145,27 @@ impl Database {
         Ok(result)
     }
 
+    /// As [`Database::write`], for a transaction that frees space or finds damage: on a full disk it draws on the
+    /// reserve.
+    pub(crate) fn write_freeing<T>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        work: impl Fn(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match self.write(operation, durability, &work) {
+                Err(error) if error.kind() == Kind::NoSpace && reserve::draw(&self.root) => {}
+                written => return written,
+            }
+        }
+    }
+
+    /// Fills up the reserve of space, where there is room again.
+    pub(crate) fn fill_reserve(&self) {
+        reserve::fill(&self.root);
+    }
+
     /// What a transaction would give; nothing of it stays.
     pub(crate) fn rehearse<T>(
         &self,
@@ -171,7 +196,13 @@ impl Database {
         }
         match self.pool().pop() {
             Some(connection) => Ok(connection),
-            None => connect(&self.path),
+            None => loop {
+                match connect(&self.path) {
+                    // Nothing can be removed from a store that cannot be opened.
+                    Err(error) if error.kind() == Kind::NoSpace && reserve::draw(&self.root) => {}
+                    connected => return connected,
+                }
+            },
         }
     }
 
@@ -206,6 +237,7 @@ fn connect(path: &Path) -> Result<Connection> {
     // Every command of a script is the last connection as it ends. Folding the WAL into the database there costs
     // each of them two syncs and two removed files, and the next one makes them again; the checkpoint of every
     // `CHECKPOINT_PAGES` is enough, and keeps what an opening has to read short.
+    // It also lets the next one open the store on a full disk.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).explain(OPEN, "")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).explain(OPEN, "")?;
     connection.set_prepared_statement_cache_capacity(64);
