@@ -3,7 +3,7 @@
 //! The kernel has descriptor-relative xattr calls since 6.13 only; here an entry is reached as
 //! `/proc/self/fd/N/NAME`, whose last component is not followed, so no earlier one can be swapped.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::XattrFlags;
 
@@ -32,6 +32,28 @@ impl On<'_> {
         format!("{subject}, {}", name.escape_ascii())
     }
 
+    /// The descriptor of what is open itself. That of a mount that is not attached yet stands for a path only, and
+    /// the kernel takes no such descriptor here (`EBADF`): then [`On::path`] leads there.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::File(file) => Some(file.as_fd()),
+            Self::Dir(dir) => Some(dir.as_fd()),
+            Self::Entry(..) => None,
+        }
+    }
+
+    /// Does a call by descriptor where that is possible, else by path.
+    fn either<T>(
+        &self,
+        by_fd: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
+        by_path: impl FnOnce(Vec<u8>) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        match self.fd().map(by_fd) {
+            None | Some(Err(Errno::BADF)) => by_path(self.path()),
+            Some(result) => result,
+        }
+    }
+
     fn path(&self) -> Vec<u8> {
         match self {
             Self::File(file) => format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into_bytes(),
@@ -50,18 +72,16 @@ impl On<'_> {
 /// # Errors
 /// The call's: `EOPNOTSUPP` where the file system has no such attributes, `EPERM` for those that need privilege.
 pub fn set(on: On<'_>, name: &[u8], value: &[u8]) -> Result<()> {
-    match on {
-        On::File(file) => call(
-            "fsetxattr",
-            || on.show(name),
-            || rustix::fs::fsetxattr(file.as_fd(), name, value, XattrFlags::empty()),
-        ),
-        _ => call(
-            "lsetxattr",
-            || on.show(name),
-            || rustix::fs::lsetxattr(on.path(), name, value, XattrFlags::empty()),
-        ),
-    }
+    call(
+        "fsetxattr",
+        || on.show(name),
+        || {
+            on.either(
+                |fd| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
+                |path| rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()),
+            )
+        },
+    )
 }
 
 /// The value of an attribute, or none when it is not set (also where the file system has no such attributes).
@@ -69,9 +89,9 @@ pub fn set(on: On<'_>, name: &[u8], value: &[u8]) -> Result<()> {
 /// # Errors
 /// The call's, other than `ENODATA` and `EOPNOTSUPP`.
 pub fn get(on: On<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let read = |buffer: &mut [u8]| match on {
-        On::File(file) => rustix::fs::fgetxattr(file.as_fd(), name, buffer),
-        _ => rustix::fs::lgetxattr(on.path(), name, buffer),
+    let read = |buffer: &mut [u8]| match on.fd().map(|fd| rustix::fs::fgetxattr(fd, name, &mut *buffer)) {
+        None | Some(Err(Errno::BADF)) => rustix::fs::lgetxattr(on.path(), name, buffer),
+        Some(result) => result,
     };
     match grow(256, read) {
         Ok(value) => Ok(Some(value)),
@@ -85,9 +105,9 @@ pub fn get(on: On<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// The call's, other than `EOPNOTSUPP`.
 pub fn list(on: On<'_>) -> Result<Vec<Vec<u8>>> {
-    let read = |buffer: &mut [u8]| match on {
-        On::File(file) => rustix::fs::flistxattr(file.as_fd(), buffer),
-        _ => rustix::fs::llistxattr(on.path(), buffer),
+    let read = |buffer: &mut [u8]| match on.fd().map(|fd| rustix::fs::flistxattr(fd, &mut *buffer)) {
+        None | Some(Err(Errno::BADF)) => rustix::fs::llistxattr(on.path(), buffer),
+        Some(result) => result,
     };
     match grow(1024, read) {
         Ok(names) => {
@@ -103,12 +123,11 @@ pub fn list(on: On<'_>) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// The call's, other than `ENODATA`.
 pub fn remove(on: On<'_>, name: &[u8]) -> Result<()> {
-    let result = match on {
-        On::File(file) => {
-            call("fremovexattr", || on.show(name), || rustix::fs::fremovexattr(file.as_fd(), name))
-        }
-        _ => call("lremovexattr", || on.show(name), || rustix::fs::lremovexattr(on.path(), name)),
-    };
+    let result = call(
+        "fremovexattr",
+        || on.show(name),
+        || on.either(|fd| rustix::fs::fremovexattr(fd, name), |path| rustix::fs::lremovexattr(path, name)),
+    );
     match result {
         Err(error) if error.errno() == Errno::NODATA => Ok(()),
         result => result,

@@ -12,6 +12,9 @@ use crate::stream::{Chunk, FileData};
 
 /// Most bytes of one chunk.
 const CHUNK: usize = 256 << 10;
+/// Largest file that is taken for dense by its blocks alone: what is allocated beyond the end of a larger one might
+/// make up for its holes.
+const DENSE: u64 = 128 << 10;
 /// Most bytes that one `copy_file_range` is asked for, so that cancelling does not wait for long.
 const RANGE: u64 = 64 << 20;
 
@@ -31,6 +34,13 @@ impl TreeFile {
     /// The first `size` bytes of `file`.
     pub fn new(file: File, size: u64) -> Self {
         Self { file, size, offset: 0, data_end: 0, buffer: Vec::new() }
+    }
+
+    /// As [`TreeFile::new`], for a file that takes `blocks` of 512 bytes: a small one that takes what it is long is
+    /// not asked for holes.
+    pub(crate) fn with_blocks(file: File, size: u64, blocks: u64) -> Self {
+        let dense = size <= DENSE && blocks.saturating_mul(512) >= size;
+        Self { data_end: if dense { size } else { 0 }, ..Self::new(file, size) }
     }
 }
 

@@ -224,6 +224,24 @@ impl MergedDir {
         search::data(self, node)
     }
 
+    /// Opens the data of a regular file of this directory, and reads its metadata by the same descriptor.
+    ///
+    /// # Errors
+    /// As [`open_data`](Self::open_data).
+    pub(crate) fn open_with_metadata(&self, node: &Node) -> Result<(File, Metadata)> {
+        let file = node.dir.open_file(&node.name)?;
+        let names = xattr::list(On::File(&file))?;
+        let xattrs = read_named(On::File(&file), &names, |name| !is_reserved(name))?;
+        let is_copy = match self.layers.get(node.layer).map(|tree| tree.encoding) {
+            Some(Encoding::Overlay(namespace)) => {
+                names.iter().any(|name| name.as_slice() == namespace.metacopy().as_bytes())
+            }
+            _ => false,
+        };
+        let data = if is_copy { search::data(self, node)? } else { file };
+        Ok((data, node.metadata_with(xattrs)))
+    }
+
     pub(crate) fn into_node(self, name: &[u8]) -> Option<Node> {
         let top = self.parts.first()?;
         let (stat, layer, dir) = (top.stat, top.layer, top.dir.clone());
@@ -279,13 +297,17 @@ impl Node {
     /// # Errors
     /// Those of `listxattr` and `getxattr`.
     pub fn metadata(&self) -> Result<Metadata> {
-        Ok(Metadata {
+        Ok(self.metadata_with(self.xattrs()?))
+    }
+
+    fn metadata_with(&self, xattrs: Xattrs) -> Metadata {
+        Metadata {
             uid: self.stat.uid,
             gid: self.stat.gid,
             mode: self.stat.mode,
             mtime: Time { seconds: self.stat.mtime.seconds, nanos: self.stat.mtime.nanos },
-            xattrs: self.xattrs()?,
-        })
+            xattrs,
+        }
     }
 
     /// What it is; none for a kind that nothing can say.
@@ -309,12 +331,16 @@ impl Node {
 
 /// The attributes whose names pass; one that vanishes between the two calls is left out.
 pub(crate) fn read_xattrs(on: On<'_>, wanted: impl Fn(&[u8]) -> bool) -> Result<Xattrs> {
+    read_named(on, &xattr::list(on)?, wanted)
+}
+
+fn read_named(on: On<'_>, names: &[Vec<u8>], wanted: impl Fn(&[u8]) -> bool) -> Result<Xattrs> {
     let mut found = Xattrs::new();
-    for name in xattr::list(on)? {
-        if wanted(&name)
-            && let Some(value) = xattr::get(on, &name)?
+    for name in names {
+        if wanted(name)
+            && let Some(value) = xattr::get(on, name)?
         {
-            found.insert(name.into(), value.into());
+            found.insert(name.as_slice().into(), value.into());
         }
     }
     Ok(found)

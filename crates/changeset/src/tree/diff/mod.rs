@@ -186,10 +186,11 @@ fn is_told(step: &Step, now: &Node, links: &Links, context: &Context) -> Result<
 /// What an entry is, with its data; none for a kind that nothing can say.
 fn describe(node: &Node, dir: Option<&MergedDir>) -> Result<Option<(Kind, Metadata, Option<TreeFile>)>> {
     let Some(kind) = node.kind()? else { return Ok(None) };
-    let metadata = node.metadata()?;
-    let data = match (&kind, dir) {
-        (Kind::File { size }, Some(dir)) => Some(TreeFile::new(dir.open_data(node)?, *size)),
-        _ => None,
+    let (Kind::File { size }, Some(dir)) = (&kind, dir) else {
+        let metadata = node.metadata()?;
+        return Ok(Some((kind, metadata, None)));
     };
-    Ok(Some((kind, metadata, data)))
+    let (file, metadata) = dir.open_with_metadata(node)?;
+    let data = TreeFile::with_blocks(file, *size, node.stat.blocks);
+    Ok(Some((kind, metadata, Some(data))))
 }
