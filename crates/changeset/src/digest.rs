@@ -105,7 +105,8 @@ impl<T> Hashing<T> {
         (self.inner, Digest(self.hasher.finalize().into()), self.bytes)
     }
 
-    fn take_in(&mut self, bytes: &[u8]) {
+    /// Takes bytes in that did not come through the inner stream.
+    pub fn take_in(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
     }

@@ -158,6 +158,39 @@ fn a_thread_gives_the_same_bytes_and_the_reader_back(#[values(0, 1, 300_000, 5_0
     assert_eq!((digest, bytes), (layerstore_changeset::Digest::of(&data), length as u64));
 }
 
+#[rstest]
+fn a_thread_that_looks_on_sees_every_byte(#[values(0, 1, 300_000, 5_000_000)] length: usize) {
+    let data: Vec<u8> = sample().into_iter().cycle().take(length).collect();
+    let seen = |seen: &mut Vec<u8>, bytes: &[u8]| seen.extend_from_slice(bytes);
+    let reader = Threaded::new("test", io::Cursor::new(data.clone())).unwrap();
+    let mut reader = reader.tapped("tap", Vec::new(), seen).unwrap();
+    let mut half = vec![0; length / 2];
+    reader.read_exact(&mut half).unwrap();
+    assert_eq!(half, data[..length / 2]);
+    let (inner, seen) = reader.finish().unwrap();
+    assert_eq!(inner.position(), length as u64);
+    assert!(seen == data, "other bytes were seen");
+}
+
+#[test]
+fn a_dropped_reader_stops_the_threads_that_look_on_and_their_errors_come_through() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let reader = Threaded::new("test", Endless { left: u64::MAX, dropped: dropped.clone() }).unwrap();
+    let mut reader = reader.tapped("tap", (), |_, _| {}).unwrap();
+    reader.read_exact(&mut [0; 1000]).unwrap();
+    drop(reader);
+    let started = Instant::now();
+    while !dropped.load(Ordering::SeqCst) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the thread is still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reader = Threaded::new("test", Endless { left: 1 << 20, dropped }).unwrap();
+    let mut reader = reader.tapped("tap", (), |_, _| {}).unwrap();
+    let error = Error::stream("reading", reader.read_to_end(&mut Vec::new()).unwrap_err());
+    assert_eq!(error.code(), Some(Code::DigestMismatch));
+    assert!(reader.finish().is_err());
+}
+
 /// Gives zeros for ever, or an error after a while, and says when it is dropped.
 struct Endless {
     left: u64,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! claim     a row `staging` with the chain ID: one puller unpacks, the others wait for its lease
-//! unpack    the driver's layer, its record; digests of the whole stream compared
+//! unpack    the driver's layer, its record; digests of the whole stream compared; the next layer is read ahead and
+//!           what was written is written back meanwhile
 //! sync      one syncfs for the image
 //! commit    one transaction: layers ready, image, names
 //! ```
@@ -11,6 +12,7 @@
 //! lock and no transaction is held while data is written; a failure at any point leaves what [`Session`] clears.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use layerstore_changeset::{Code, Context, Digest};
 use layerstore_driver::{CreateOptions, LayerId};
@@ -25,6 +27,8 @@ use crate::images::parse_name;
 use crate::model::{LayerKind, LayerProgress, LayerStage, LayerState, PullOptions, Pulled, Watcher};
 use crate::session::{Lease, Session};
 use crate::store::Store;
+use crate::unpack::OpenTar;
+use crate::writeback::WriteBack;
 
 const OPERATION: &str = "pull";
 /// Bytes between two reports of progress.
@@ -73,6 +77,8 @@ impl Store {
             new: Vec::new(),
             repaired: Vec::new(),
             size: 0,
+            ahead: None,
+            write_back: self.write_back(),
             warnings: source.warnings().to_vec(),
         };
         pull.layers()?;
@@ -167,6 +173,9 @@ pub(crate) struct Pull<'a> {
     pub(crate) repaired: Vec<LayerId>,
     /// Bytes of file data so far.
     pub(crate) size: u64,
+    /// The next layer that nobody has, by its index, being read already.
+    pub(crate) ahead: Option<(usize, OpenTar)>,
+    pub(crate) write_back: Option<Arc<WriteBack>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -183,15 +192,7 @@ impl Pull<'_> {
     }
 
     pub(crate) fn layer(&mut self, index: usize, diff_id: &Digest, chain_id: &Digest) -> Result<()> {
-        let blob_size = self.source.layers().get(index).map(|layer| layer.size);
-        let progress = LayerProgress {
-            index,
-            count: self.source.config().diff_ids().len(),
-            diff_id: *diff_id,
-            stage: LayerStage::Waiting,
-            bytes: 0,
-            total: blob_size.filter(|size| *size > 0),
-        };
+        let progress = self.progress(index, diff_id);
         loop {
             let id = LayerId::random().explain(OPERATION, diff_id)?;
             self.context.check().explain(OPERATION, diff_id)?;
@@ -275,6 +276,46 @@ impl Pull<'_> {
         })
     }
 
+    /// Opens a layer's blob, which tells how far it is.
+    fn open_blob(&self, progress: &LayerProgress) -> Result<Counted> {
+        let blob = self.source.open_layer(progress.index).explain(OPERATION, progress.diff_id)?;
+        let progress = LayerProgress { stage: LayerStage::Moving, ..progress.clone() };
+        self.watcher.tell(&progress);
+        Ok(Counted { blob, watcher: self.watcher.clone(), progress, told: 0 })
+    }
+
+    fn open_tar(&self, progress: &LayerProgress) -> Result<OpenTar> {
+        let blob = Box::new(self.open_blob(progress)?);
+        self.store.open_tar(OPERATION, &progress.diff_id, blob, self.write_back.clone())
+    }
+
+    /// Begins to read the layer above one, unless somebody has it or works on it. It is claimed when its turn
+    /// comes; whatever fails here fails again then, and is told then.
+    fn open_ahead(&self, below: &LayerProgress, chain_id: &Digest) -> Option<(usize, OpenTar)> {
+        let index = below.index + 1;
+        let diff_id = self.source.config().diff_ids().get(index)?;
+        let above = Digest::chain(Some(chain_id), diff_id);
+        let known =
+            self.store.database().read(OPERATION, |connection| layers::by_chain(connection, &above)).ok()?;
+        if known.is_some() {
+            return None;
+        }
+        let progress = self.progress(index, diff_id);
+        Some((index, self.open_tar(&progress).ok()?))
+    }
+
+    fn progress(&self, index: usize, diff_id: &Digest) -> LayerProgress {
+        let size = self.source.layers().get(index).map(|layer| layer.size);
+        LayerProgress {
+            index,
+            count: self.source.config().diff_ids().len(),
+            diff_id: *diff_id,
+            stage: LayerStage::Waiting,
+            bytes: 0,
+            total: size.filter(|size| *size > 0),
+        }
+    }
+
     pub(crate) fn unpack(
         &mut self,
         id: LayerId,
@@ -283,22 +324,16 @@ impl Pull<'_> {
         progress: &LayerProgress,
     ) -> Result<Completed> {
         let store = self.store;
-        let open = || {
-            let blob = self.source.open_layer(index).explain(OPERATION, progress.diff_id)?;
-            Ok::<_, Error>(Counted {
-                blob,
-                watcher: self.watcher.clone(),
-                progress: LayerProgress { stage: LayerStage::Moving, ..progress.clone() },
-                told: 0,
-            })
+        let tar = match self.ahead.take() {
+            Some((at, tar)) if at == index => tar,
+            _ => self.open_tar(progress)?,
         };
-        let blob = open()?;
-        self.watcher.tell(&blob.progress);
         store
             .driver()
             .create(&id, self.layers.last(), &CreateOptions::default(), self.context)
             .explain(OPERATION, progress.diff_id)?;
-        let unpacked = store.unpack(OPERATION, &id, blob, self.context)?;
+        self.ahead = self.open_ahead(progress, &chain_id);
+        let unpacked = store.unpack(OPERATION, &id, tar, self.context)?;
         if unpacked.diff_id != progress.diff_id {
             let message = format!("the layer's tar has the diff ID {}", unpacked.diff_id);
             return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
@@ -306,7 +341,7 @@ impl Pull<'_> {
         }
         let kept = if unpacked.applied.replaced > 0 {
             // The tree lacks data of the tar: the blob is what gives it back.
-            store.keep_blob(&id, &mut open()?, self.context)?;
+            store.keep_blob(&id, &mut self.open_blob(progress)?, self.context)?;
             Kept::Blob
         } else {
             Kept::Record

@@ -34,6 +34,8 @@ impl Store {
             new,
             repaired: Vec::new(),
             size: 0,
+            ahead: None,
+            write_back: self.write_back(),
             warnings,
         };
         let mut chain: Option<Digest> = None;

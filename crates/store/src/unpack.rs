@@ -3,12 +3,17 @@
 //! ```text
 //! blob ─→ decompress ─→ hash ─→ tar::Reader ─→ driver.apply
 //!         (thread)     (thread)     └ record ─→ records/LAYER.tar-split.gz
+//!                         └ counts for write-back
 //! ```
+//!
+//! The threads start when a tar is opened ([`Store::open_tar`]), so that the next layer of an image is read, inflated
+//! and hashed as far as its buffers go while the one before is still being completed.
 //!
 //! Invariant: what is returned describes the whole stream to its very end; the caller compares it with what was
 //! promised before anything refers to the layer.
 
 use std::io::{BufReader, Read, Write};
+use std::sync::Arc;
 
 use layerstore_changeset::compress::{Decompressor, Threaded};
 use layerstore_changeset::digest::Hashing;
@@ -19,6 +24,7 @@ use layerstore_driver::{Applied, Base, LayerId, Usage};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
 use crate::store::Store;
+use crate::writeback::WriteBack;
 
 /// Bytes that are read from a blob at once.
 const BUFFER: usize = 256 << 10;
@@ -38,27 +44,46 @@ pub(crate) struct Unpacked {
     pub(crate) warnings: Vec<String>,
 }
 
+/// A layer's tar, being read ahead.
+pub(crate) type OpenTar = Threaded<(Decompressor<BufReader<Box<dyn Read + Send>>>, Hashing<()>)>;
+
 impl Store {
-    /// Unpacks a blob (plain, gzip or zstd) into a new, empty layer with a record of its tar, and seals it.
+    /// Opens a blob (plain, gzip or zstd) and begins to read it. `what` is named in errors.
+    pub(crate) fn open_tar(
+        &self,
+        operation: &'static str,
+        what: &dyn std::fmt::Display,
+        blob: Box<dyn Read + Send>,
+        write_back: Option<Arc<WriteBack>>,
+    ) -> Result<OpenTar> {
+        let blob = BufReader::with_capacity(BUFFER, blob);
+        let inflated = Decompressor::detect(blob, &Limits::default()).explain(operation, what)?;
+        let inflated = Threaded::new("inflate", inflated).explain(operation, what)?;
+        let look = move |hashing: &mut Hashing<()>, bytes: &[u8]| {
+            hashing.take_in(bytes);
+            if let Some(write_back) = &write_back {
+                write_back.wrote(bytes.len() as u64);
+            }
+        };
+        inflated.tapped("hash", Hashing::new(()), look).explain(operation, what)
+    }
+
+    /// Unpacks a layer's tar into a new, empty layer with a record of it, and seals it.
     pub(crate) fn unpack(
         &self,
         operation: &'static str,
         id: &LayerId,
-        blob: impl Read + Send + 'static,
+        tar: OpenTar,
         context: &Context,
     ) -> Result<Unpacked> {
-        let limits = Limits::default();
-        let blob = BufReader::with_capacity(BUFFER, blob);
-        let inflated = Decompressor::detect(blob, &limits).explain(operation, id)?;
-        let inflated = Threaded::new("inflate", inflated).explain(operation, id)?;
-        let hashed = Threaded::new("hash", Hashing::new(inflated)).explain(operation, id)?;
         let record =
             files::create(&self.folders().records, &files::record_name(id)).explain(operation, id)?;
         let recorder = Recorder::new(record).explain(operation, id)?;
-        let mut reader = tar::Reader::recording(hashed, limits, recorder);
+        let mut reader = tar::Reader::recording(tar, Limits::default(), recorder);
         let applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
         let finished = reader.finish().explain(operation, id)?;
-        let (_, diff_id, tar_size) = finished.stream.finish().explain(operation, id)?.finish();
+        let (_, hashing) = finished.stream.finish().explain(operation, id)?;
+        let ((), diff_id, tar_size) = hashing.finish();
         let usage = self.driver().seal(id, None, context).explain(operation, id)?;
         self.write_places(id, &applied.relocated)?;
         let mut warnings = finished.warnings;

@@ -5,8 +5,10 @@
 //!                       ←─ channel of empty buffers       ←─
 //! ```
 //!
-//! Invariant: memory is [`BUFFERS`] + 1 buffers, however slow the caller is; a dropped reader stops the thread at
-//! its next buffer.
+//! A stage that only looks at the bytes takes the buffers as they are and passes them on ([`Threaded::tapped`]).
+//!
+//! Invariant: memory is the channel's buffers and two more for each stage, however slow the caller is; a dropped
+//! reader stops its threads at their next buffer.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
@@ -16,8 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Result};
 
-/// Buffers on their way; a few are enough to hide that both sides work in bursts.
-const BUFFERS: usize = 6;
+/// Buffers on their way, 4 MiB: enough to hide that both sides work in bursts, and that a next layer waits until
+/// the one before is complete.
+const BUFFERS: usize = 16;
 /// Bytes of one buffer.
 const SIZE: usize = 256 << 10;
 
@@ -39,10 +42,11 @@ impl<R: Read + Send + 'static> Threaded<R> {
     /// No more threads.
     pub fn new(name: &str, mut inner: R) -> Result<Self> {
         let (full_sender, full) = bounded(BUFFERS);
-        let (empty, empty_receiver) = bounded::<Vec<u8>>(BUFFERS + 1);
+        let (empty, empty_receiver) = bounded::<Vec<u8>>(2 * BUFFERS);
         let work = move || {
             loop {
                 let mut buffer = empty_receiver.try_recv().unwrap_or_default();
+                // Zeros what is new only: a buffer that comes back is as long as it was filled.
                 buffer.resize(SIZE, 0);
                 let (count, end) = fill(&mut inner, &mut buffer);
                 buffer.truncate(count);
@@ -66,6 +70,44 @@ impl<R: Read + Send + 'static> Threaded<R> {
         Ok(Self { full, empty, current: Vec::new(), at: 0, ended: false, thread })
     }
 
+    /// Lets another thread called `name` look at every byte on its way, without copying any: `look` is given `tap` and
+    /// the next bytes. For a reader that nothing was read from yet; [`Threaded::finish`] gives `tap` back, too.
+    ///
+    /// # Errors
+    /// No more threads.
+    pub fn tapped<T: Send + 'static>(
+        self,
+        name: &str,
+        mut tap: T,
+        look: impl Fn(&mut T, &[u8]) + Send + 'static,
+    ) -> Result<Threaded<(R, T)>> {
+        let Self { full: upstream, empty, current, at, ended, thread: above } = self;
+        let (sender, full) = bounded(BUFFERS);
+        let work = move || {
+            for message in &upstream {
+                let buffer = message.as_deref().unwrap_or_default();
+                look(&mut tap, buffer);
+                let last = buffer.is_empty();
+                if sender.send(message).is_err() || last {
+                    break;
+                }
+            }
+            // The thread above might wait for somebody to take its next buffer.
+            drop(upstream);
+            match above.join() {
+                Ok(inner) => (inner, tap),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(|error| Error::stream("starting a thread", error))?;
+        Ok(Threaded { full, empty, current, at, ended, thread })
+    }
+}
+
+impl<R> Threaded<R> {
     /// Reads to the end, waits for the thread and gives the inner reader back, for example to ask a
     /// [`Hashing`](crate::digest::Hashing) for its digest.
     ///
@@ -128,8 +170,8 @@ impl<R> Read for Threaded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.fill_buf()?;
         let count = bytes.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(bytes) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), bytes.get(..count)) {
+            to.copy_from_slice(from);
         }
         self.consume(count);
         Ok(count)
