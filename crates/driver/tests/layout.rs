@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Barrier;
 
-use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Memo, random_name};
+use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Memo, Scratch, random_name};
 use layerstore_driver::{
     Base, DriverOptions, Error, Kind, LayerId, LayerState, OpenOptions, Recovered, Result, Usage,
 };
@@ -265,4 +265,15 @@ fn random_names_have_one_case_and_differ() {
     let (one, other) = (random_name().unwrap(), random_name().unwrap());
     assert_ne!(one, other);
     assert!(one.len() == 26 && one.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7')), "{one}");
+}
+
+#[test]
+fn a_directory_that_ignores_case_is_noticed() {
+    let base = TempDir::new().unwrap();
+    let scratch = Scratch::new(base.path()).unwrap();
+    assert!(!scratch.ignores_case().unwrap());
+    // As a directory with casefold would show it.
+    let name = scratch.path().file_name().unwrap().to_str().unwrap().to_ascii_lowercase();
+    std::fs::create_dir(base.path().join(name)).unwrap();
+    assert!(scratch.ignores_case().unwrap());
 }

@@ -73,6 +73,15 @@ impl Scratch {
         Ok(entries.iter().any(|entry| entry.name == NAME && entry.kind == FileType::Regular))
     }
 
+    /// Whether names that differ in case only are one name here (casefold of ext4 and f2fs, file systems of other
+    /// systems): two files of a layer would become one.
+    ///
+    /// # Errors
+    /// That of `statx`.
+    pub fn ignores_case(&self) -> sys::Result<bool> {
+        Ok(self.parent.try_stat(self.name.to_ascii_lowercase().as_bytes())?.is_some())
+    }
+
     /// Whether devices can be made: the call's error if not.
     ///
     /// # Errors
