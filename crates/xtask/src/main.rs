@@ -9,6 +9,7 @@
 mod bench;
 mod drivers;
 mod matrix;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Drivers(drivers::Arguments),
     /// Runs the conformance suite over every driver, on every file system, in every mode.
     Matrix(matrix::Arguments),
+    /// Many rounds, many processes, many layers on one store: nothing leaks, nobody fails, nothing gets slow.
+    Soak(soak::Arguments),
     /// Measures layerstore beside its peers: imports, verbs, diffs, exports.
     Bench(bench::Arguments),
     /// Runs one script and prints what it took: a part of `bench`.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Drivers(arguments) => drivers::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchOne { script } => bench::one(&script),
     }
