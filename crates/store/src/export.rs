@@ -104,6 +104,11 @@ impl Store {
             options.watcher.tell(&progress);
             return Ok(there);
         }
+        if let Some(written) = self.push_blob(OPERATION, destination, layer, context)? {
+            progress.stage = LayerStage::Done;
+            options.watcher.tell(&progress);
+            return Ok(written);
+        }
         let mut writer = LayerWriter::new(destination, diff_id).explain(OPERATION, diff_id)?;
         let mut counted = Counted { out: &mut writer, progress: &mut progress, told: 0, options };
         self.write_layer(OPERATION, layer, &mut counted, context)?;

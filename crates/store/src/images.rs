@@ -3,7 +3,6 @@
 use layerstore_changeset::Digest;
 use layerstore_driver::{Kind, LayerId};
 use layerstore_image::{Config, ImageName};
-use rusqlite::Connection;
 
 use crate::db::images::ImageRow;
 use crate::db::layers::LayerRow;
@@ -20,7 +19,18 @@ impl Store {
     /// [`System`](crate::Kind::System).
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         self.database().read("list images", |connection| {
-            images::all(connection)?.into_iter().map(|image| summary(connection, image)).collect()
+            // Three queries, however many images there are.
+            let (mut names, containers) =
+                (images::all_names(connection)?, containers::per_image(connection)?);
+            let summary = |image: ImageRow| ImageSummary {
+                names: names.remove(&image.id).unwrap_or_default(),
+                containers: containers.get(&image.id).copied().unwrap_or(0),
+                id: image.id,
+                created: image.created,
+                stored: image.stored,
+                size: image.size,
+            };
+            Ok(images::all(connection)?.into_iter().map(summary).collect())
         })
     }
 
@@ -172,17 +182,6 @@ impl Store {
 
 fn size(layer: &Option<LayerRow>) -> u64 {
     layer.as_ref().and_then(|row| row.layer.size).unwrap_or(0)
-}
-
-fn summary(connection: &Connection, image: ImageRow) -> Result<ImageSummary> {
-    Ok(ImageSummary {
-        names: images::names(connection, &image.id)?,
-        containers: containers::of_image(connection, &image.id)?.len() as u64,
-        id: image.id,
-        created: image.created,
-        stored: image.stored,
-        size: image.size,
-    })
 }
 
 /// A name that a person gave.

@@ -341,9 +341,14 @@ impl Pull<'_> {
         }
         let kept = if unpacked.applied.replaced > 0 {
             // The tree lacks data of the tar: the blob is what gives it back.
-            store.keep_blob(&id, &mut self.open_blob(progress)?, self.context)?;
+            store.keep_blob(OPERATION, &id, &mut self.open_blob(progress)?, self.context)?;
+            let record = files::record_name(&id);
+            store.folders().records.unlink(record.as_bytes()).explain(OPERATION, &id)?;
             Kept::Blob
         } else {
+            if store.config().keep_blobs.value {
+                store.keep_blob(OPERATION, &id, &mut self.open_blob(progress)?, self.context)?;
+            }
             Kept::Record
         };
         self.warnings.extend(unpacked.warnings);
@@ -370,28 +375,6 @@ impl Store {
             return Ok(());
         }
         self.reap(session).map(drop)
-    }
-
-    /// Keeps a layer's blob as it came, in place of its record.
-    fn keep_blob(&self, id: &LayerId, blob: &mut dyn Read, context: &Context) -> Result<()> {
-        use std::io::Write as _;
-        let mut file = files::create(&self.folders().blobs, id.as_str()).explain(OPERATION, id)?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            context.check().explain(OPERATION, id)?;
-            let count = blob
-                .read(&mut buffer)
-                .map_err(|error| layerstore_changeset::Error::stream("reading the layer's blob", error))
-                .explain(OPERATION, id)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(buffer.get(..count).unwrap_or_default())
-                .map_err(|error| layerstore_changeset::Error::stream("keeping the layer's blob", error))
-                .explain(OPERATION, id)?;
-        }
-        let record = files::record_name(id);
-        self.folders().records.unlink(record.as_bytes()).explain(OPERATION, id)
     }
 }
 

@@ -29,7 +29,7 @@
 //!   records/LAYER.tar-split.gz         how the layer's tar is put together again, byte for byte
 //!   records/LAYER.places               names that lie elsewhere in the tree, if there are any
 //!   records/LAYER.json                 what the database says of the layer; see the module `mirror`
-//!   blobs/LAYER                        the compressed blob, where a record cannot give it back
+//!   blobs/LAYER                        the compressed blob, where a record cannot give it back, or `keep_blobs`
 //!   images/HEX/config.json             an image's configuration and manifest, as they came
 //!   images/HEX/manifest.json
 //!   images/HEX/image.json, names.json  what the database says of it
@@ -47,6 +47,7 @@
 //! with the process, never half a layer.
 
 mod binding;
+mod blobs;
 mod check;
 mod commit;
 pub mod config;

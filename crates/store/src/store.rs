@@ -144,6 +144,7 @@ fn settings(config: &Config, driver: &str) -> Vec<(String, String, String)> {
             config.driver_priority.value.join(", "),
             config.driver_priority.origin.to_string(),
         ),
+        ("keep_blobs".to_owned(), config.keep_blobs.value.to_string(), config.keep_blobs.origin.to_string()),
         ("sync".to_owned(), config.sync.value.as_str().to_owned(), config.sync.origin.to_string()),
     ];
     let selected = config.selected_options.iter().map(|(key, setting)| (driver, key, setting));

@@ -248,3 +248,40 @@ fn history_and_inspect_name_the_layers() {
     assert_eq!(tree.len(), 1);
     assert_eq!(tree[0].children[0].images[0].1, ["small:latest"]);
 }
+
+#[rstest]
+#[case(true)]
+#[case(false)]
+fn kept_blobs_are_pushed_as_they_came(#[case] keep: bool) {
+    let scratch = Scratch::new();
+    let mut config = scratch.config("overlay2");
+    config.keep_blobs.value = keep;
+    let store = open(config).unwrap();
+    // Compressed by nobody we know: a level that we would not write.
+    let mut image = small();
+    image.recompress(1);
+    image.pull(&store, &["small"]).unwrap();
+    assert_eq!(listing(scratch.root().join("blobs")).len(), if keep { 2 } else { 0 });
+    let target = scratch.path().join("out");
+    store
+        .push("small", &format!("oci:{}:latest", target.display()), &Default::default(), &Context::new())
+        .unwrap();
+    let blobs = listing(target.join("blobs/sha256"));
+    let same = image.blob_digests().iter().filter(|digest| blobs.contains(digest)).count();
+    assert_eq!(same, if keep { 2 } else { 0 }, "{blobs:?}");
+    // A damaged one is not pushed: the layer is written from its record.
+    let Some(name) = listing(scratch.root().join("blobs")).pop() else { return };
+    let path = scratch.root().join("blobs").join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let again = scratch.path().join("again");
+    store
+        .push("small", &format!("oci:{}:latest", again.display()), &Default::default(), &Context::new())
+        .unwrap();
+    let blobs = listing(again.join("blobs/sha256"));
+    assert_eq!(image.blob_digests().iter().filter(|digest| blobs.contains(digest)).count(), 1);
+    store.remove_image("small", false).unwrap();
+    assert!(listing(scratch.root().join("blobs")).is_empty());
+}

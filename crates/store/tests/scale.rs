@@ -26,7 +26,6 @@ fn child() {
     store.mount(&made.id, &MountOptions::default()).unwrap();
     store.unmount(&made.id, None).unwrap();
     store.remove_container(&made.id, false).unwrap();
-    store.images().unwrap();
 }
 
 /// Rows and directories of `count` layers, each of an image of its own.

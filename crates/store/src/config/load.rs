@@ -24,6 +24,7 @@ impl Config {
             runroot: Setting::new(environment.default_runroot(), Origin::Default),
             driver_priority: Setting::new(Vec::new(), Origin::Default),
             sync: Setting::new(SyncMode::default(), Origin::Default),
+            keep_blobs: Setting::new(false, Origin::Default),
             options: std::collections::BTreeMap::new(),
             selected_options: Vec::new(),
             files: Vec::new(),

@@ -6,6 +6,7 @@
 //! graphroot = "/var/lib/layerstore"     # layers, images and metadata; outlives a reboot
 //! runroot = "/run/layerstore"           # mounts and locks; best on tmpfs
 //! driver_priority = ["overlay2", "vfs"] # order of automatic selection
+//! keep_blobs = false                    # keep compressed blobs, so that a push writes them as they came
 //! sync = "layer"                        # one syncfs per image; "file": fsync of each file; "none": a power cut may lose it
 //!
 //!
@@ -46,6 +47,8 @@ pub struct Config {
     pub driver_priority: Setting<Vec<String>>,
     /// What is made durable before an image becomes visible.
     pub sync: Setting<SyncMode>,
+    /// Whether the compressed blobs of layers are kept, so that a push writes them as they came.
+    pub keep_blobs: Setting<bool>,
     /// Options of each driver, by driver name and key.
     pub options: BTreeMap<String, BTreeMap<String, Setting<String>>>,
     /// Options that name no driver: they go to the one that is selected.

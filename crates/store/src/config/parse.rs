@@ -14,8 +14,16 @@ use super::{Config, Environment, Origin, Setting, SyncMode, foreign};
 use crate::error::{Error, Result};
 
 const OPERATION: &str = "read configuration";
-const KEYS: [&str; 7] =
-    ["driver", "graphroot", "runroot", "rootless_storage_path", "driver_priority", "sync", "options"];
+const KEYS: [&str; 8] = [
+    "driver",
+    "graphroot",
+    "runroot",
+    "rootless_storage_path",
+    "driver_priority",
+    "sync",
+    "keep_blobs",
+    "options",
+];
 
 /// One file being read into a configuration.
 pub(super) struct File<'a> {
@@ -96,6 +104,10 @@ impl<'a> File<'a> {
                     };
                     config.sync = Setting::new(mode, origin);
                 }
+                "keep_blobs" => match value.get_ref() {
+                    DeValue::Boolean(truth) => config.keep_blobs = Setting::new(*truth, origin),
+                    other => return Err(self.kind(value, "keep_blobs", "true or false", other)),
+                },
                 "options" => self.options(value, config)?,
                 other => match foreign::storage(other) {
                     Some(reason) => self.ignored(config, value, other, reason),

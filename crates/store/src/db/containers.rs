@@ -47,6 +47,17 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Container>> {
     many(connection, "ORDER BY created DESC, id", &[])
 }
 
+/// How many containers there are of each image that has any.
+pub(crate) fn per_image(connection: &Connection) -> Result<std::collections::HashMap<Digest, u64>> {
+    let rows: Vec<(Option<Digest>, Option<u64>)> = connection
+        .prepare_cached("SELECT image, count(*) FROM containers GROUP BY image")
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((parsed(row, 0)?, unsigned(row, 1)?)))?.collect()
+        })
+        .explain(OPERATION, "")?;
+    Ok(rows.into_iter().filter_map(|(image, count)| Some((image?, count?))).collect())
+}
+
 /// Containers made of an image, the oldest first.
 pub(crate) fn of_image(connection: &Connection, image: &Digest) -> Result<Vec<Container>> {
     many(connection, "WHERE image = ? ORDER BY created, id", &[&image.to_string()])

@@ -140,6 +140,25 @@ pub(crate) fn names(connection: &Connection, id: &Digest) -> Result<Vec<ImageNam
     Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
 }
 
+/// The names of every image, sorted.
+pub(crate) fn all_names(
+    connection: &Connection,
+) -> Result<std::collections::HashMap<Digest, Vec<ImageName>>> {
+    let rows: Vec<(Option<Digest>, String)> = connection
+        .prepare_cached("SELECT image, name FROM names ORDER BY name")
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((parsed(row, 0)?, row.get(1)?)))?.collect()
+        })
+        .explain(OPERATION, "")?;
+    let mut names: std::collections::HashMap<Digest, Vec<ImageName>> = std::collections::HashMap::new();
+    for (image, name) in rows {
+        if let (Some(image), Ok(name)) = (image, name.parse()) {
+            names.entry(image).or_default().push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// Gives an image a name; another image loses it.
 pub(crate) fn set_name(connection: &Connection, name: &ImageName, image: &Digest) -> Result<()> {
     connection

@@ -185,6 +185,24 @@ impl Memory {
         self.layers[index].size = self.blobs[index].len() as u64;
     }
 
+    /// The same tars in gzip of another level than usual.
+    pub(crate) fn recompress(&mut self, level: u32) {
+        use std::io::Write as _;
+        for index in 0..self.tars.len() {
+            let mut out =
+                Compressor::new(Vec::new(), Compression::Gzip, Some(level.try_into().unwrap())).unwrap();
+            out.write_all(&self.tars[index]).unwrap();
+            self.blobs[index] = out.finish().unwrap();
+            self.layers[index].digest = Some(Digest::of(&self.blobs[index]));
+            self.layers[index].size = self.blobs[index].len() as u64;
+        }
+    }
+
+    /// The digests of its blobs, without the name of the algorithm.
+    pub(crate) fn blob_digests(&self) -> Vec<String> {
+        self.blobs.iter().map(|blob| Digest::of(blob).hex()).collect()
+    }
+
     pub(crate) fn reads(&self) -> usize {
         self.opened.load(Ordering::SeqCst)
     }
