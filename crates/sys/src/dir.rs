@@ -295,10 +295,13 @@ impl Dir {
         let mut reader = rustix::fs::RawDir::new(fd, buffer.spare_capacity_mut());
         let mut found = Vec::new();
         while let Some(entry) = reader.next() {
-            let entry = call("getdents64", || self.show(b""), || entry.as_ref().map_err(|&errno| errno))?;
-            let name = entry.file_name().to_bytes();
+            let read = || match &entry {
+                Ok(entry) => Ok((entry.file_name().to_bytes().to_vec(), entry.file_type())),
+                Err(errno) => Err(*errno),
+            };
+            let (name, kind) = call("getdents64", || self.show(b""), read)?;
             if name != b"." && name != b".." {
-                found.push(DirEntry { name: name.to_vec(), kind: FileType::from_rustix(entry.file_type()) });
+                found.push(DirEntry { name, kind: FileType::from_rustix(kind) });
             }
         }
         Ok(found)

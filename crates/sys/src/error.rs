@@ -75,14 +75,21 @@ impl From<Error> for std::io::Error {
 
 /// Makes one system call, again when a signal interrupts it, and names it in the error.
 ///
-/// Every call of this crate goes through here.
-pub(crate) fn call<T>(
+/// Every call of this crate goes through here, so each place that calls this is a fail point (feature `fault`).
+#[cfg_attr(feature = "fault", track_caller)]
+pub(crate) fn call<T: 'static>(
     name: &'static str,
-    subject: impl FnOnce() -> String,
+    subject: impl Fn() -> String,
     mut operation: impl FnMut() -> rustix::io::Result<T>,
 ) -> Result<T> {
+    #[cfg(feature = "fault")]
+    let place = std::panic::Location::caller();
     loop {
-        match operation() {
+        #[cfg(feature = "fault")]
+        let outcome = crate::fault::run(name, place, &subject, &mut operation);
+        #[cfg(not(feature = "fault"))]
+        let outcome = operation();
+        match outcome {
             Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::new(name, subject(), errno)),
             Ok(value) => return Ok(value),

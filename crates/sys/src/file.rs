@@ -8,6 +8,7 @@ use rustix::fs::{Gid, Mode, Uid};
 
 use crate::dir::only_mtime;
 use crate::error::{Errno, Result, call, show};
+use crate::fault::{shorten, shorten_mut};
 use crate::stat::{Stat, Timestamp};
 
 /// An open file; its errors name the path that it was opened by.
@@ -149,7 +150,7 @@ impl File {
     /// # Errors
     /// Those of `pread`.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        call("pread64", || self.show(), || rustix::io::pread(&self.fd, &mut *buffer, offset))
+        call("pread64", || self.show(), || rustix::io::pread(&self.fd, shorten_mut(buffer), offset))
     }
 
     /// Writes all bytes at `offset`.
@@ -158,7 +159,8 @@ impl File {
     /// Those of `pwrite`.
     pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<()> {
         while !bytes.is_empty() {
-            let count = call("pwrite64", || self.show(), || rustix::io::pwrite(&self.fd, bytes, offset))?;
+            let count =
+                call("pwrite64", || self.show(), || rustix::io::pwrite(&self.fd, shorten(bytes), offset))?;
             if count == 0 {
                 return Err(crate::Error::new("pwrite64", self.show(), Errno::IO));
             }
@@ -176,7 +178,8 @@ impl File {
         let mut bytes = Vec::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let count = call("read", || show(&self.path), || rustix::io::read(&self.fd, &mut *buffer))?;
+            let count =
+                call("read", || show(&self.path), || rustix::io::read(&self.fd, shorten_mut(&mut *buffer)))?;
             if count == 0 {
                 return Ok(bytes);
             }
@@ -205,13 +208,13 @@ pub fn next_data(fd: BorrowedFd<'_>, offset: u64, path: &Path) -> Result<Option<
 
 impl Read for File {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(call("read", || show(&self.path), || rustix::io::read(&self.fd, &mut *buffer))?)
+        Ok(call("read", || show(&self.path), || rustix::io::read(&self.fd, shorten_mut(&mut *buffer)))?)
     }
 }
 
 impl Write for File {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        Ok(call("write", || self.show(), || rustix::io::write(&self.fd, buffer))?)
+        Ok(call("write", || self.show(), || rustix::io::write(&self.fd, shorten(buffer)))?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -93,10 +93,10 @@ pub fn get(on: On<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
         None | Some(Err(Errno::BADF)) => rustix::fs::lgetxattr(on.path(), name, buffer),
         Some(result) => result,
     };
-    match grow(256, read) {
+    match grow("lgetxattr", || on.show(name), 256, read) {
         Ok(value) => Ok(Some(value)),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-        Err(errno) => Err(crate::error::Error::new("lgetxattr", on.show(name), errno)),
+        Err(error) if matches!(error.errno(), Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -109,12 +109,12 @@ pub fn list(on: On<'_>) -> Result<Vec<Vec<u8>>> {
         None | Some(Err(Errno::BADF)) => rustix::fs::llistxattr(on.path(), buffer),
         Some(result) => result,
     };
-    match grow(1024, read) {
+    match grow("llistxattr", || on.show(b"*"), 1024, read) {
         Ok(names) => {
             Ok(names.split(|&b| b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
         }
-        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        Err(errno) => Err(crate::error::Error::new("llistxattr", on.show(b"*"), errno)),
+        Err(error) if error.errno() == Errno::OPNOTSUPP => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -135,20 +135,24 @@ pub fn remove(on: On<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Reads into a buffer that grows until the kernel says that it is large enough.
-fn grow(start: usize, read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+fn grow(
+    name: &'static str,
+    subject: impl Fn() -> String,
+    start: usize,
+    read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Vec<u8>> {
     let mut buffer = vec![0; start];
     loop {
-        match read(&mut buffer) {
+        match call(name, &subject, || read(&mut buffer)) {
             Ok(length) => {
                 buffer.truncate(length);
                 return Ok(buffer);
             }
-            Err(Errno::RANGE) if buffer.len() < 1 << 20 => {
+            Err(error) if error.errno() == Errno::RANGE && buffer.len() < 1 << 20 => {
                 let larger = buffer.len() * 4;
                 buffer.resize(larger, 0);
             }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(error) => return Err(error),
         }
     }
 }
