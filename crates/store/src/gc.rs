@@ -35,6 +35,10 @@ impl Store {
         gc.image_files()?;
         gc.leases()?;
         if !dry_run {
+            let root = &self.inner().root;
+            for name in layerstore_driver::layout::Scratch::sweep(root).explain(OPERATION, "")? {
+                gc.note("leftover", name, "a process died while it tried what the file system can do", 0);
+            }
             for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
                 let name = recovered.id.map_or_else(|| self.driver().name().to_owned(), |id| id.to_string());
                 gc.note("leftover", name, recovered.what, 0);

@@ -248,8 +248,33 @@ impl Store {
     fn destroy_one(&self, operation: &'static str, id: &LayerId) -> Result<()> {
         match self.driver().remove(id) {
             Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if error.kind() == Kind::InUse && self.remove_orphans_over(operation, id)? => {
+                tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
+                self.driver().remove(id).explain(operation, id)?;
+            }
             removed => removed.explain(operation, id)?,
         }
         self.remove_layer_files(id).explain(operation, id)
+    }
+
+    /// Removes the layers over this one that no row knows and nobody is making: a process died between making
+    /// a layer and its row, or a power cut took back the removal of a layer but not that of its row. Says whether
+    /// there were any.
+    fn remove_orphans_over(&self, operation: &'static str, id: &LayerId) -> Result<bool> {
+        let unknown = self.unknown_layers(operation)?;
+        let mut over = vec![id.clone()];
+        // Children come before their parents in the list.
+        for info in unknown.iter().rev() {
+            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) {
+                over.push(info.id.clone());
+            }
+        }
+        for orphan in over.iter().skip(1).rev() {
+            match self.driver().remove(orphan) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                removed => removed.explain(operation, orphan)?,
+            }
+        }
+        Ok(over.len() > 1)
     }
 }

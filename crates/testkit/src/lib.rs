@@ -13,6 +13,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::panic, clippy::unwrap_used)]
 
 pub mod build;
+#[cfg(feature = "crash")]
+pub mod crash;
 pub mod data;
 pub mod disk;
 pub mod dump;

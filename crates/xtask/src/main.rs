@@ -7,6 +7,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
 
 mod bench;
+#[cfg(feature = "crash")]
+mod crash;
+#[cfg(not(feature = "crash"))]
+#[path = "crash_again.rs"]
+mod crash;
 mod drivers;
 mod matrix;
 mod soak;
@@ -42,6 +47,14 @@ enum Command {
         /// For bash.
         script: String,
     },
+    /// The crash laboratory: kills, failing calls, power cuts, reordered writes, and controls that have to fail.
+    Crash(crash::Arguments),
+    /// A process of the laboratory.
+    #[command(hide = true)]
+    CrashWorker {
+        /// What to do, as JSON.
+        job: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,5 +65,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchOne { script } => bench::one(&script),
+        Command::Crash(arguments) => crash::run(&arguments),
+        Command::CrashWorker { job } => crash::work(&job),
     }
 }

@@ -14,6 +14,9 @@ use crate::plan::{Bind, IdMap, IdMapping, MountPlan, Source};
 
 use super::staging::random_name;
 
+/// What the names of scratch directories outside of a root begin with.
+const PREFIX: &str = ".layerstore-probe-";
+
 /// An empty directory that is removed when this is dropped.
 #[derive(Debug)]
 pub struct Scratch {
@@ -33,22 +36,62 @@ impl Scratch {
         let staging = root.join("staging");
         let (parent, prefix) = match Dir::open(&staging) {
             Ok(dir) => (dir, ""),
-            Err(error) if is_missing(&error) => (nearest(root)?, ".layerstore-probe-"),
+            Err(error) if is_missing(&error) => {
+                let dir = nearest(root)?;
+                // What an earlier attempt left when it died. That it cannot be removed is no reason not to try.
+                if let Err(error) = Self::sweep(&dir) {
+                    tracing::warn!(%error, "could not remove old scratch directories");
+                }
+                (dir, PREFIX)
+            }
             Err(error) => return Err(error),
         };
-        let token = random_name().map_err(|_| sys::Error::new("getrandom", "", Errno::IO))?;
-        let name = format!("{prefix}{token}");
-        parent.make_dir(name.as_bytes(), 0o700)?;
-        let open = || -> sys::Result<_> {
-            let lock = Lock::wait(parent.open_file(name.as_bytes())?, lock::Mode::Exclusive)?;
-            Ok((parent.open_dir(name.as_bytes())?, lock))
-        };
-        let (dir, lock) = open().inspect_err(|_| {
-            // The first error is the one to report.
-            let _ = parent.remove_dir(name.as_bytes());
-        })?;
-        let path = sys::fs::canonical(parent.path())?.join(&name);
-        Ok(Self { parent, name, dir, path, _lock: lock })
+        loop {
+            let token = random_name().map_err(|_| sys::Error::new("getrandom", "", Errno::IO))?;
+            let name = format!("{prefix}{token}");
+            parent.make_dir(name.as_bytes(), 0o700)?;
+            let open = || -> sys::Result<_> {
+                let lock = Lock::wait(parent.open_file(name.as_bytes())?, lock::Mode::Exclusive)?;
+                Ok((parent.open_dir(name.as_bytes())?, lock))
+            };
+            match open() {
+                Ok((dir, lock)) => {
+                    let path = sys::fs::canonical(parent.path())?.join(&name);
+                    return Ok(Self { parent, name, dir, path, _lock: lock });
+                }
+                // Somebody took it for a leftover before it was locked: it is made again.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    // The first error is the one to report.
+                    let _ = parent.remove_dir(name.as_bytes());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Removes the scratch directories in `parent` whose makers died, and gives their names. Those inside of a
+    /// root are left to recovery.
+    ///
+    /// # Errors
+    /// Those of the calls made.
+    pub fn sweep(parent: &Dir) -> sys::Result<Vec<String>> {
+        let mut gone = Vec::new();
+        for entry in parent.entries()? {
+            let Ok(name) = String::from_utf8(entry.name) else { continue };
+            if !name.starts_with(PREFIX) {
+                continue;
+            }
+            let file = match parent.open_file(name.as_bytes()) {
+                Err(error) if error.is_not_found() => continue,
+                opened => opened?,
+            };
+            if let Ok(_lock) = Lock::attempt(file, lock::Mode::Exclusive)? {
+                sys::remove::tree(parent, name.as_bytes())?;
+                gone.push(name);
+            }
+        }
+        Ok(gone)
     }
 
     /// The directory.

@@ -31,7 +31,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "layerstore-xtask",
-        &["layerstore-builtin", "layerstore-conformance", "layerstore-driver", "layerstore-testkit"],
+        &[
+            "layerstore",
+            "layerstore-builtin",
+            "layerstore-changeset",
+            "layerstore-conformance",
+            "layerstore-driver",
+            "layerstore-image",
+            "layerstore-sys",
+            "layerstore-testkit",
+        ],
     ),
 ];
 
