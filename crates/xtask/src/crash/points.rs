@@ -31,6 +31,7 @@ const UNREACHED: &[(&str, &str, &str)] = &[
     ("process.rs", "*", "facts about the process, asked by the command line"),
     ("resolve.rs", "walk", "kernels before 5.6"),
     ("resolve.rs", "directory", "mount plans with a subdirectory"),
+    ("sync.rs", "run", "files synced one by one: sync = file"),
     ("temporary.rs", "link", "its second call is for processes without CAP_DAC_READ_SEARCH"),
     ("mount/mod.rs", "unmount_lazily", "a mount that somebody else holds"),
 ];

@@ -1,0 +1,34 @@
+//! What a crash leaves behind is in nobody's way.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Scratch, listing, small};
+use layerstore::{Context, CreateOptions, LayerId};
+
+/// A process that dies between making a container's layer and its row leaves a layer that no row knows.
+#[rstest::rstest]
+#[case("overlay2")]
+#[case("vfs")]
+fn an_image_goes_although_a_layer_without_a_row_lies_on_it(#[case] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    let id = small().pull(&store, &["small:1"]).unwrap().id;
+    let top = store.image("small:1").unwrap().layers.pop().unwrap().id;
+    let orphan = LayerId::new("orphan").unwrap();
+    let options = CreateOptions::default();
+    store.driver().create(&orphan, Some(&top), &options, &Context::new()).unwrap();
+    store.remove_image(&id.to_string(), true).unwrap();
+    assert!(store.layers().unwrap().is_empty());
+    assert!(store.driver().layers().unwrap().is_empty(), "the layers and what lay on them are gone");
+}
+
+#[test]
+fn gc_frees_the_scratch_directory_of_a_probe_that_died() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    std::fs::create_dir_all(scratch.root().join(".layerstore-probe-DEAD/trial")).unwrap();
+    let freed = store.gc(false).unwrap().freed;
+    assert_eq!(freed.len(), 1, "{freed:?}");
+    assert!(!listing(scratch.root()).iter().any(|name| name.starts_with(".layerstore-probe")));
+}
