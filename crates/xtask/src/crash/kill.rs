@@ -174,6 +174,7 @@ fn crowd(lab: &Lab, place: &Place, path: &Path, seed: u64, plan: &str) -> Outcom
         things.into_values().partition(|thing: &Thing| !thing.name.contains(':'));
     let wanted = Wanted {
         place: place.clone(),
+        boot: None,
         images,
         containers,
         pushed: Vec::new(),

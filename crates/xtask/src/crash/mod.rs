@@ -199,7 +199,7 @@ pub(crate) fn work(job: &str) -> ExitCode {
             scenario::run(&place, watched.as_deref(), &plan, faulty.as_ref(), late_sync)
         }
         Job::Verify(wanted) => {
-            let report = serde_json::to_string(&verify::verify(&wanted)).map_err(explain)?;
+            let report = serde_json::to_string(&verify::verify(&wanted)?).map_err(explain)?;
             scenario::say(&format!("report {report}"))
         }
         Job::Recover { place, watched } => {

@@ -10,6 +10,7 @@ use layerstore_testkit::scratch::FileSystem;
 
 use super::job::Job;
 use super::lab::{Lab, Random, Round1, Tally};
+use super::verify::Wanted;
 use super::{Outcome, explain, kill};
 
 /// The file systems, none of which writes anything by itself for a long time.
@@ -146,7 +147,9 @@ fn after(
     let mounted = Mounted::new(file_system, image, &round.path.join("disk"))
         .map_err(|error| format!("{replay}: the file system does not mount again: {error}"))?;
     let place = lab.place(mounted.path(), &round.path, driver);
-    let report = lab.verify(lab.wanted(&place, begun, done));
+    let boot = round.path.join("boot");
+    std::fs::write(&boot, "5eedb007-0000-4000-8000-000000000001\n").map_err(explain)?;
+    let report = lab.verify(Wanted { boot: Some(boot), ..lab.wanted(&place, begun, done) });
     Ok(Round1 { replay, report })
 }
 
