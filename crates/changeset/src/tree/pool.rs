@@ -2,6 +2,10 @@
 //!
 //! Invariant: the jobs that wait hold a bounded number of bytes, whatever the jobs are, and the first error ends
 //! everything: later jobs are dropped, and whoever hands out or waits next is told.
+//!
+//! Threads are woken for a handful of jobs, not for each, because a switch costs as much as a small file: a thread
+//! that is idle is called when [`WAKE_JOBS`] or [`WAKE_BYTES`] wait or when nobody hands out more, and who waits for
+//! room is called when half of it is free.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -13,6 +17,10 @@ use crate::error::{Error, Result};
 const MAX_JOBS: usize = 512;
 /// Most bytes that jobs hold while they wait.
 const MAX_BYTES: usize = 16 << 20;
+/// Jobs that wait before an idle thread is woken for them.
+const WAKE_JOBS: usize = 8;
+/// Bytes of them.
+const WAKE_BYTES: usize = 128 << 10;
 
 /// Where jobs are handed out.
 pub(crate) struct Pool<'a, J> {
@@ -32,6 +40,8 @@ struct State<J> {
     /// Threads that wait for work, and for a job to be done: waking nobody would cost a system call too.
     idle: usize,
     waiting: usize,
+    /// Whether who waits does so for every job, not for room.
+    draining: bool,
     error: Option<Error>,
     closed: bool,
 }
@@ -57,6 +67,7 @@ pub(crate) fn with_pool<J: Send, T>(
         running: 0,
         idle: 0,
         waiting: 0,
+        draining: false,
         error: None,
         closed: false,
     };
@@ -109,7 +120,7 @@ impl<J: Send> Pool<'_, J> {
         }
         state.queue.push_back((job, bytes));
         state.bytes += bytes;
-        if state.idle > 0 {
+        if state.idle > 0 && (state.queue.len() >= WAKE_JOBS || state.bytes >= WAKE_BYTES) {
             self.work.notify_one();
         }
         Ok(())
@@ -121,9 +132,14 @@ impl<J: Send> Pool<'_, J> {
     /// The first error of any job so far.
     pub(crate) fn drain(&self) -> Result<()> {
         let mut state = self.lock();
+        if state.idle > 0 && !state.queue.is_empty() {
+            self.work.notify_all();
+        }
+        state.draining = true;
         while state.running > 0 || (!state.queue.is_empty() && state.error.is_none()) {
             state = self.wait_done(state);
         }
+        state.draining = false;
         state.error.take().map_or(Ok(()), Err)
     }
 
@@ -178,7 +194,9 @@ impl<J> Drop for Running<'_, '_, J> {
         let mut state = self.pool.lock();
         state.running -= 1;
         state.bytes = state.bytes.saturating_sub(self.bytes);
-        if state.waiting > 0 {
+        let ended = state.running == 0 && state.queue.is_empty();
+        let room = state.queue.len() <= MAX_JOBS / 2 && state.bytes <= MAX_BYTES / 2;
+        if state.waiting > 0 && (ended || state.error.is_some() || (room && !state.draining)) {
             self.pool.done.notify_all();
         }
     }
@@ -204,6 +222,26 @@ mod tests {
             }
             pool.drain()?;
             assert_eq!(sum.load(Ordering::Relaxed), 499_500);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[rstest::rstest]
+    fn jobs_too_few_to_wake_a_thread_are_done_when_they_are_waited_for(#[values(1, 2, 7, 8, 9)] jobs: usize) {
+        let sum = AtomicUsize::new(0);
+        let run = |job: usize| {
+            sum.fetch_add(job, Ordering::Relaxed);
+            Ok(())
+        };
+        with_pool(2, &run, |pool| {
+            for round in 1..=100 {
+                for _ in 0..jobs {
+                    pool.push(1, 1)?;
+                }
+                pool.drain()?;
+                assert_eq!(sum.load(Ordering::Relaxed), round * jobs);
+            }
             Ok(())
         })
         .unwrap();

@@ -1,0 +1,138 @@
+//! What an operation may cost, in system calls for each file: a number that no busy machine changes.
+//!
+//! A budget is what the calls that do the work add up to, with a little room for what is not per file. Whoever
+//! needs another call for every file says here why.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use support::Bench;
+
+/// Files of the tree, and directories that hold them.
+const FILES: usize = 2000;
+const DIRECTORIES: usize = 20;
+/// Calls whose number depends on how threads meet, on the allocator or on the size of data, and those of checks that
+/// a release build does not have (`fcntl`, as a descriptor is closed).
+const LEFT_OUT: [&str; 10] = [
+    "futex",
+    "sched_yield",
+    "mmap",
+    "munmap",
+    "mprotect",
+    "madvise",
+    "brk",
+    "restart_syscall",
+    "write",
+    "fcntl",
+];
+
+/// A tree of small files as a tar.
+fn tree(bench: &Bench) -> String {
+    let root = bench.path("small");
+    for directory in 0..DIRECTORIES {
+        let path = root.join(directory.to_string());
+        std::fs::create_dir_all(&path).unwrap();
+        for file in 0..FILES / DIRECTORIES {
+            std::fs::write(path.join(file.to_string()), vec![b'x'; 100 + 50 * file]).unwrap();
+        }
+    }
+    let tar = bench.path("small.tar").to_str().unwrap().to_owned();
+    let made = Command::new("tar")
+        .args([
+            "--owner=0",
+            "--group=0",
+            "--mode=u=rwX,go=rX",
+            "-C",
+            root.to_str().unwrap(),
+            "-cf",
+            &tar,
+            ".",
+        ])
+        .status();
+    assert!(made.unwrap().success());
+    tar
+}
+
+/// Runs layerstore and returns how often it made each call, for one file.
+fn calls(bench: &Bench, arguments: &[&str]) -> BTreeMap<String, f64> {
+    let report = bench.path("strace");
+    let program = bench.command();
+    // What syncing costs is another matter.
+    let config = bench.path("config.toml");
+    std::fs::write(&config, "[storage]\nsync = \"none\"\n").unwrap();
+    let output = Command::new("strace")
+        .args(["-f", "-c", "-o", report.to_str().unwrap()])
+        .arg(program.get_program())
+        .args(arguments)
+        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("LAYERSTORE_CONFIG", config)
+        .current_dir(bench.path(""))
+        .output()
+        .expect("strace is not installed: `tools/setup` does that");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = std::fs::read_to_string(report).unwrap();
+    let counts = report.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (count, name) = (fields.get(3)?.parse::<f64>().ok()?, *fields.last()?);
+        let counted = name != "total" && !LEFT_OUT.contains(&name);
+        counted.then(|| (name.to_owned(), count / FILES as f64))
+    });
+    let counts: BTreeMap<_, _> = counts.collect();
+    assert!(counts.contains_key("openat"), "strace said something else: {report}");
+    counts
+}
+
+fn hold(what: &str, calls: &BTreeMap<String, f64>, budget: &[(&str, f64)], rest: f64) {
+    for (name, most) in budget {
+        let count = calls.get(*name).copied().unwrap_or_default();
+        assert!(
+            count <= *most,
+            "{what}: {count:.2} times {name} for a file, {most} is the budget: {calls:.2?}"
+        );
+    }
+    let others = calls.iter().filter(|(name, _)| !budget.iter().any(|(known, _)| known == name));
+    let others: f64 = others.map(|(_, count)| count).sum();
+    assert!(others <= rest, "{what}: {others:.2} other calls for a file, {rest} is the budget: {calls:.2?}");
+}
+
+#[test]
+fn a_small_file_is_imported_with_five_calls() {
+    let bench = Bench::new("overlay2");
+    let tar = tree(&bench);
+    bench.run(&["layer", "create", "small"]);
+    let apply = calls(&bench, &["layer", "apply", "small", &tar]);
+    let budget = [
+        // Create, write, set the time, close.
+        ("openat", 1.1),
+        ("pwrite64", 1.02),
+        ("utimensat", 1.05),
+        ("close", 1.1),
+    ];
+    hold("layer apply", &apply, &budget, 0.35);
+    let seal = calls(&bench, &["layer", "seal", "small"]);
+    // The walk that measures.
+    hold("layer seal", &seal, &[("statx", 1.1)], 0.35);
+}
+
+#[test]
+fn a_small_file_is_diffed_with_five_calls() {
+    let bench = Bench::new("overlay2");
+    let tar = tree(&bench);
+    bench.run(&["layer", "create", "small"]);
+    bench.run(&["layer", "apply", "small", &tar]);
+    let diff = calls(&bench, &["layer", "diff", "small"]);
+    let budget = [
+        // What it is; open, its attributes, its data, close.
+        ("statx", 1.1),
+        ("openat", 1.1),
+        ("flistxattr", 1.1),
+        ("pread64", 1.05),
+        ("close", 1.1),
+    ];
+    hold("layer diff", &diff, &budget, 0.35);
+}
