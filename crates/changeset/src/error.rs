@@ -52,12 +52,7 @@ pub enum Error {
 impl Error {
     /// Input that is refused, before its place in the stream is known.
     pub fn refused(code: Code, name: impl AsRef<[u8]>, reason: impl Into<String>) -> Self {
-        Self::Refused {
-            code,
-            name: name.as_ref().escape_ascii().to_string(),
-            reason: reason.into(),
-            offset: None,
-        }
+        Self::Refused { code, name: shown(name.as_ref()), reason: reason.into(), offset: None }
     }
 
     /// A failure of a byte stream. An error of this type that travelled inside (a blob whose digest is wrong, say)
@@ -86,6 +81,18 @@ impl Error {
             Self::Refused { code, .. } => Some(*code),
             _ => None,
         }
+    }
+}
+
+/// A name, escaped; of one that is too long for a message the beginning and the end, with its length.
+fn shown(name: &[u8]) -> String {
+    /// Most bytes of a name that are shown whole.
+    const MOST: usize = 1024;
+    match (name.get(..MOST / 2), name.get(name.len().saturating_sub(MOST / 8)..)) {
+        (Some(start), Some(end)) if name.len() > MOST => {
+            format!("{}… ({} bytes) …{}", start.escape_ascii(), name.len(), end.escape_ascii())
+        }
+        _ => name.escape_ascii().to_string(),
     }
 }
 
@@ -174,6 +181,8 @@ codes! {
     XattrReserved = "XATTR_RESERVED",
     /// An extended attribute over its limits.
     XattrTooBig = "XATTR_TOO_BIG",
+    /// An extended attribute that the kernel takes for malformed.
+    BadXattr = "BAD_XATTR",
     /// A header whose checksum or form is wrong.
     BadHeader = "BAD_HEADER",
     /// A malformed, dangling, stacked or contradictory extension header.

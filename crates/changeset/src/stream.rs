@@ -32,6 +32,12 @@ pub trait ChangeSource {
     /// # Errors
     /// Whatever reading the encoding can meet: refused input, I/O.
     fn next(&mut self) -> Result<Option<Item<'_>>>;
+
+    /// Where in the stream the change that was given last begins, in bytes, where there is such a place: for the
+    /// message of whoever refuses it.
+    fn offset(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Takes changes, in order.

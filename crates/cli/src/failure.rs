@@ -67,7 +67,7 @@ pub(crate) fn print(error: &layerstore::Error, format: Format) {
     let mut stderr = std::io::stderr().lock();
     // Nowhere is left to complain to when stderr is closed.
     let _ = if format == Format::Text {
-        writeln!(stderr, "layerstore: {error}").and_then(|()| match error.hint() {
+        writeln!(stderr, "layerstore: {}", line(error)).and_then(|()| match error.hint() {
             Some(hint) => writeln!(stderr, "hint: {hint}"),
             None => Ok(()),
         })
@@ -85,4 +85,22 @@ pub(crate) fn print(error: &layerstore::Error, format: Format) {
         });
         writeln!(stderr, "{object}")
     };
+}
+
+/// An error as one line that no terminal takes for commands: what comes from outside (a path, a tag) may hold
+/// control characters. The stable code is in it, also where the library says it only beside the text.
+fn line(error: &layerstore::Error) -> String {
+    let text = error.to_string();
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    match error.code() {
+        Some(code) if !text.contains(code) => format!("{line} ({code})"),
+        _ => line,
+    }
 }

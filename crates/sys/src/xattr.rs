@@ -23,13 +23,26 @@ pub enum On<'a> {
 }
 
 impl On<'_> {
-    fn show(&self, name: &[u8]) -> String {
-        let subject = match self {
+    /// Where it lies, for messages.
+    pub fn shown(&self) -> String {
+        match self {
             Self::File(file) => file.show(),
             Self::Dir(dir) => dir.show(b""),
             Self::Entry(dir, entry) => dir.show(entry),
+        }
+    }
+
+    /// Bytes that an ordinary user may still take on its file system; none where that cannot be told.
+    pub fn free_space(&self) -> Option<u64> {
+        let info = match self {
+            Self::File(file) => crate::fsinfo::FsInfo::of(file.as_fd()),
+            Self::Dir(dir) | Self::Entry(dir, _) => crate::fsinfo::FsInfo::of(dir.as_fd()),
         };
-        format!("{subject}, {}", name.escape_ascii())
+        info.ok().map(|info| info.available)
+    }
+
+    fn show(&self, name: &[u8]) -> String {
+        format!("{}, {}", self.shown(), name.escape_ascii())
     }
 
     /// The descriptor of what is open itself. That of a mount that is not attached yet stands for a path only, and

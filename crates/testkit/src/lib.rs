@@ -19,6 +19,7 @@ pub mod data;
 pub mod disk;
 pub mod dump;
 pub mod edit;
+pub mod hostile;
 pub mod model;
 pub mod noise;
 pub mod path;

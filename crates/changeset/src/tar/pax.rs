@@ -137,7 +137,7 @@ impl Pax {
         }
         let shown = xattr.escape_ascii();
         if xattr.is_empty() || xattr.contains(&0) {
-            return Err(bad(name, format!("extended attribute with the bad name {shown:?}")));
+            return Err(bad(name, format!("extended attribute with the bad name \"{shown}\"")));
         }
         if xattr.len() > MAX_XATTR_NAME || value.len() > limits.xattr_value_bytes {
             return Err(Error::refused(

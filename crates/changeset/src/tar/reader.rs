@@ -249,6 +249,10 @@ impl<R: Read, W: Write + Send + 'static> ChangeSource for Reader<R, W> {
             Item { change, data: file.then_some(&mut self.body as &mut dyn FileData) }
         }))
     }
+
+    fn offset(&self) -> Option<u64> {
+        Some(self.body.offset)
+    }
 }
 
 impl<R, W> fmt::Debug for Reader<R, W> {

@@ -18,9 +18,9 @@ use super::input::{Input, truncated};
 use super::pax::{decimal, path};
 use crate::error::{Code, Error, Result};
 
-/// Largest sparse file, in bytes: what ext4 holds, 16 TiB. A claim beyond it would fail on one file system and
-/// not on the other, and whoever reads such a file to its end reads for hours.
-const MAX_SIZE: u64 = 1 << 44;
+/// Largest sparse file, in bytes: what ext4 holds, 16 TiB less a block. A claim beyond it would fail on one file
+/// system and not on the other, and whoever reads such a file to its end reads for hours.
+const MAX_SIZE: u64 = (1 << 44) - 4096;
 
 /// A piece of data: where it lies in the file, and how long it is.
 pub(super) type Segment = (u64, u64);
@@ -38,7 +38,7 @@ impl Map {
     /// Checks a map against the `stored` bytes of data in the archive.
     fn new(segments: Vec<Segment>, size: u64, stored: u64, name: &[u8]) -> Result<Self> {
         if size > MAX_SIZE {
-            return Err(bad(name, "the file is larger than 16 TiB"));
+            return Err(bad(name, "the file is larger than 16 TiB less 4 KiB"));
         }
         let mut end = 0;
         let mut sum: u64 = 0;

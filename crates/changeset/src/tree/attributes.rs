@@ -217,11 +217,39 @@ impl Attributes {
                 Ok(()) => {}
                 Err(error) if may_lack(&error) => self
                     .warn(entry, format!("extended attribute {} was left out: {error}", name.escape_ascii())),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(refused_xattr(error, on, name, value)),
             }
         }
         Ok(())
     }
+}
+
+/// Tells what the layer did wrong from what the system did: an attribute may be malformed (an ACL or a file
+/// capability that says nothing, a namespace without a name), or too large for this file system, which ext4 and
+/// btrfs call `ENOSPC`.
+fn refused_xattr(error: layerstore_sys::Error, on: On<'_>, name: &[u8], value: &[u8]) -> Error {
+    /// So much space and a full disk is not the reason.
+    const ROOM: u64 = 16 << 20;
+    let shown = name.escape_ascii();
+    match error.errno() {
+        Errno::INVAL => Error::refused(
+            Code::BadXattr,
+            on.shown(),
+            format!("the kernel takes the extended attribute {shown} for malformed"),
+        ),
+        Errno::TOOBIG | Errno::RANGE | Errno::NAMETOOLONG => too_big(on, name, value),
+        Errno::NOSPC if on.free_space().is_some_and(|free| free > ROOM) => too_big(on, name, value),
+        _ => error.into(),
+    }
+}
+
+fn too_big(on: On<'_>, name: &[u8], value: &[u8]) -> Error {
+    let shown = name.escape_ascii();
+    let reason = format!(
+        "the file system has no room for the extended attribute {shown} of {} bytes beside the others",
+        value.len()
+    );
+    Error::refused(Code::XattrTooBig, on.shown(), reason)
 }
 
 /// Removes an ACL that an entry got from its directory.

@@ -103,10 +103,14 @@ pub fn apply(
             limits: &options.limits,
             context,
             applied: Applied::default(),
+            relocated_bytes: 0,
             entry: 0,
         };
         while let Some(item) = source.next()? {
-            applier.change(item.change, item.data)?;
+            applier.change(item.change, item.data).map_err(|error| match source.offset() {
+                Some(offset) => error.at(offset),
+                None => error,
+            })?;
         }
         Ok((applier.applied, applier.places.into_times()))
     })?;
@@ -133,6 +137,8 @@ struct Applier<'a> {
     limits: &'a Limits,
     context: &'a Context,
     applied: Applied,
+    /// Bytes of the names in [`Applied::relocated`].
+    relocated_bytes: usize,
     /// The number of the change in the stream.
     entry: u64,
 }

@@ -31,6 +31,10 @@ pub(super) enum Own {
     Other(Stat),
 }
 
+/// Most bytes of names that are remembered of entries that lie elsewhere than they are called: some 200,000 names
+/// of usual length. Nothing else would bound that memory, because names of 4,096 bytes compress well.
+const MAX_RELOCATED: usize = 16 << 20;
+
 /// A file for the pool.
 pub(super) struct FileJob {
     dir: Dir,
@@ -89,6 +93,11 @@ impl Applier<'_> {
             place.extend_from_slice(&name);
             let place = RelPath::new(&place)?;
             if place != path {
+                self.relocated_bytes += path.as_bytes().len() + place.as_bytes().len();
+                if self.relocated_bytes > MAX_RELOCATED {
+                    let reason = "the names of entries that symlinked parents move take more than 16 MiB";
+                    return Err(Error::refused(Code::LimitExceeded, path.as_bytes(), reason));
+                }
                 self.applied.relocated.push((path, place));
             }
         }

@@ -11,6 +11,7 @@ use super::places::PUT;
 use super::{Applier, implied};
 use crate::change::{Metadata, Time};
 use crate::encoding::overlay::Namespace;
+use crate::encoding::tar::WHITEOUT_PREFIX;
 use crate::error::{Code, Error, Result};
 use crate::path::{MAX_COMPONENT, RelPath};
 
@@ -60,6 +61,10 @@ impl Applier<'_> {
                     continue;
                 }
                 _ => {}
+            }
+            if links > 0 && name.starts_with(WHITEOUT_PREFIX) {
+                // The name of an entry was checked where it came in; this one comes out of a link's text.
+                return refuse(Code::ReservedName, "a symlink on the way leads to a name kept for whiteouts");
             }
             if name.len() > MAX_COMPONENT {
                 return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
