@@ -14,6 +14,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("layerstore", &["layerstore-sys", "layerstore-changeset", "layerstore-driver", "layerstore-image"]),
     ("layerstore-testkit", &["layerstore-sys"]),
     (
+        "layerstore-fuzz",
+        &["layerstore-changeset", "layerstore-image", "layerstore-sys", "layerstore-testkit"],
+    ),
+    (
         "layerstore-conformance",
         &["layerstore-sys", "layerstore-changeset", "layerstore-driver", "layerstore-testkit"],
     ),
@@ -58,7 +62,7 @@ fn manifests_of(repository: &Repository) -> Vec<Manifest> {
         .texts("/Cargo.toml")
         // Programs that measure other projects are crates of their own, outside of the workspace.
         .filter(|(path, _)| !path.starts_with("crates/xtask/peers"))
-        .filter(|(path, _)| !path.starts_with("conformance/examples"))
+        .filter(|(path, _)| !path.starts_with("conformance/examples") && !path.starts_with("fuzz"))
         .filter_map(|(path, text)| {
             let table: toml::Table = text.parse().ok()?;
             let name = table.get("package")?.get("name")?.as_str()?.to_owned();

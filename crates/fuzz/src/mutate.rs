@@ -1,0 +1,167 @@
+//! Changes inputs as fuzzers do, the same way in every run: by bits, bytes, numbers, pieces of other inputs, and,
+//! since most archives would not survive that, by making the checksums of tar headers right again.
+
+/// Numbers by a seed (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// Begins with a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// A number below `bound`, which may be 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap_or(0)
+    }
+}
+
+/// Pieces that matter to one of the formats.
+const WORDS: &[&[u8]] = &[
+    b"..",
+    b"../",
+    b"/",
+    b".wh.",
+    b".wh..wh..opq",
+    b".wh..wh.plnk",
+    b"\0",
+    b"\xff\xff\xff\xff",
+    b"\x80\0\0\0\0\0\0\0",
+    b"path=",
+    b"linkpath=",
+    b"size=",
+    b"GNU.sparse.",
+    b"SCHILY.xattr.",
+    b"trusted.overlay.opaque",
+    b"-1",
+    b"+5",
+    b"99999999999999999999",
+    b"77777777777\0",
+    b"ustar\x0000",
+    b"ustar  \0",
+    b"sha256:",
+    b"{",
+    b"[",
+    b"\"",
+    b"\\u0000",
+    b"1e999",
+    b"null",
+    b":",
+    b"@",
+    b"\n",
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+];
+
+/// A new input made of one or two others, at most `longest` bytes.
+pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> Vec<u8> {
+    let mut bytes = one.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        match random.below(12) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+            1 if !bytes.is_empty() => bytes[at] = random.next().to_le_bytes()[0],
+            2 => {
+                let word = WORDS[random.below(WORDS.len())];
+                let end = (at + word.len()).min(bytes.len());
+                bytes.splice(at..end, word.iter().copied());
+            }
+            3 => {
+                let word = WORDS[random.below(WORDS.len())];
+                bytes.splice(at..at, word.iter().copied());
+            }
+            4 => bytes.truncate(at),
+            5 => {
+                let length = random.below(64);
+                bytes.drain(at..(at + length).min(bytes.len()));
+            }
+            // A block of another archive over, or between, those of this one.
+            6 | 7 => {
+                let blocks = other.len() / 512;
+                if blocks > 0 {
+                    let from = random.below(blocks) * 512;
+                    let length = (1 + random.below(4)) * 512;
+                    let piece = &other[from..(from + length).min(other.len())];
+                    let at = at / 512 * 512;
+                    let end = if random.below(2) == 0 { at } else { (at + piece.len()).min(bytes.len()) };
+                    bytes.splice(at..end, piece.iter().copied());
+                }
+            }
+            // A field of a header.
+            8 | 9 if bytes.len() >= 512 => {
+                const FIELDS: [(usize, usize); 11] = [
+                    (0, 100),
+                    (100, 8),
+                    (108, 8),
+                    (116, 8),
+                    (124, 12),
+                    (136, 12),
+                    (156, 1),
+                    (157, 100),
+                    (257, 8),
+                    (345, 155),
+                    (329, 16),
+                ];
+                let (field, length) = FIELDS[random.below(FIELDS.len())];
+                let start = at / 512 * 512 + field;
+                if let Some(field) = bytes.get_mut(start..start + length) {
+                    match random.below(4) {
+                        0 => field[0] = random.next().to_le_bytes()[0],
+                        1 => {
+                            let word = WORDS[random.below(WORDS.len())];
+                            for (to, from) in field.iter_mut().zip(word) {
+                                *to = *from;
+                            }
+                        }
+                        2 => field.fill(random.next().to_le_bytes()[0]),
+                        _ => {
+                            let number = random.below(600);
+                            for (to, from) in field.iter_mut().zip(format!("{number:07o}\0").bytes()) {
+                                *to = from;
+                            }
+                        }
+                    }
+                }
+            }
+            // A block twice.
+            10 if bytes.len() >= 1024 => {
+                let at = at / 512 * 512;
+                let piece = bytes[at..(at + 512).min(bytes.len())].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => {
+                let start = random.below(other.len());
+                let length = random.below(other.len() - start.min(other.len()) + 1);
+                let piece = &other[start.min(other.len())..(start + length).min(other.len())];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+        }
+    }
+    bytes.truncate(longest);
+    if random.below(8) != 0 {
+        fix_checksums(&mut bytes);
+    }
+    bytes
+}
+
+/// Makes the checksum of everything right that looks like a tar header.
+pub fn fix_checksums(bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(512) {
+        let is_header = &block[257..262] == b"ustar" || (block[148..156].ends_with(b"\0 ") && block[0] != 0);
+        if is_header {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to the target `config` of crates/fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| layerstore_fuzz::run("config", data));

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to the target `record` of crates/fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| layerstore_fuzz::run("record", data));
