@@ -136,7 +136,13 @@ pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
         .export(&arguments.container, &mut file, &session.context)
         .map_err(Failure::from)
         .and_then(|_| file.flush().map_err(|error| failed(&error)))
-        .and_then(|()| file.sync().map_err(|error| failed(&error)));
+        .and_then(|()| file.sync().map_err(|error| failed(&error)))
+        .and_then(|()| {
+            // The name too: what was written out is there after a power cut.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = layerstore_sys::Dir::open(folder.unwrap_or_else(|| std::path::Path::new(".")));
+            folder.and_then(|folder| folder.sync()).map_err(|error| failed(&error))
+        });
     if written.is_err() {
         // Half a tar would pass for a whole one; the first error is the one to report.
         let _ = layerstore_sys::fs::remove_file(path);
