@@ -1,7 +1,13 @@
 //! Many processes on one store: nobody fails, nobody waits long, nothing is done twice, nothing is left.
 //!
 //! `LAYERSTORE_CROWD=300` makes the crowd as large as the store's promise; without it, it is a small one.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod common;
 
