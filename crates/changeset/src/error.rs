@@ -161,7 +161,8 @@ codes! {
     SymlinkLoop = "ELOOP",
     /// A parent is not a directory.
     NotDir = "NOT_DIR",
-    /// Two names that the file system folds into one.
+    /// Two names that the file system folds into one. Not given yet: a directory that folds case (ext4's `casefold`)
+    /// lets the later entry replace the earlier one.
     CaseCollision = "CASE_COLLISION",
     /// A whiteout without a valid name, or an opaque mark of a wrong kind.
     BadWhiteout = "BAD_WHITEOUT",
