@@ -36,6 +36,9 @@ impl Store {
         gc.leases()?;
         if !dry_run {
             let root = &self.inner().root;
+            for name in self.half_bound()? {
+                gc.note("leftover", name, "a process died while it noted the runroot", 0);
+            }
             for name in layerstore_driver::layout::Scratch::sweep(root).explain(OPERATION, "")? {
                 gc.note("leftover", name, "a process died while it tried what the file system can do", 0);
             }
@@ -327,5 +330,21 @@ impl Store {
             unknown = stay;
         }
         Ok(ordered)
+    }
+
+    /// Removes what processes left that died while they wrote `runroot.json`; they do so behind the gate.
+    fn half_bound(&self) -> Result<Vec<String>> {
+        let root = &self.inner().root;
+        let left = |name: &String| name.starts_with(".runroot.json.") && name.ends_with(".tmp");
+        if !names(root)?.iter().any(left) {
+            return Ok(Vec::new());
+        }
+        self.database().write(OPERATION, Durability::Relaxed, |_| {
+            let found: Vec<String> = names(root)?.into_iter().filter(left).collect();
+            for name in &found {
+                root.unlink(name.as_bytes()).explain(OPERATION, name)?;
+            }
+            Ok(found)
+        })
     }
 }

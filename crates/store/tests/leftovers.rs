@@ -24,11 +24,12 @@ fn an_image_goes_although_a_layer_without_a_row_lies_on_it(#[case] driver: &str)
 }
 
 #[test]
-fn gc_frees_the_scratch_directory_of_a_probe_that_died() {
+fn gc_frees_what_a_probe_and_a_binding_left_that_died() {
     let scratch = Scratch::new();
     let store = scratch.open("vfs");
     std::fs::create_dir_all(scratch.root().join(".layerstore-probe-DEAD/trial")).unwrap();
+    std::fs::write(scratch.root().join(".runroot.json.1.0.tmp"), "half").unwrap();
     let freed = store.gc(false).unwrap().freed;
-    assert_eq!(freed.len(), 1, "{freed:?}");
-    assert!(!listing(scratch.root()).iter().any(|name| name.starts_with(".layerstore-probe")));
+    assert_eq!(freed.len(), 2, "{freed:?}");
+    assert!(!listing(scratch.root()).iter().any(|name| name.starts_with('.')));
 }

@@ -179,7 +179,7 @@ impl File {
         let mut buffer = vec![0; 64 << 10];
         loop {
             let count =
-                call("read", || show(&self.path), || rustix::io::read(&self.fd, shorten_mut(&mut *buffer)))?;
+                call("read", || show(&self.path), || rustix::io::read(&self.fd, shorten_mut(&mut buffer)))?;
             if count == 0 {
                 return Ok(bytes);
             }

@@ -138,7 +138,7 @@ impl Log {
                 lost += 1;
                 continue;
             }
-            let torn = index + 1 == entries.len() && data.len() > SECTOR && random() % 2 == 0;
+            let torn = index + 1 == entries.len() && data.len() > SECTOR && random().is_multiple_of(2);
             let sectors = data.len() / SECTOR;
             let length = if torn { (random() as usize % sectors) * SECTOR } else { data.len() };
             file.write_all_at(&data[..length], *offset)?;

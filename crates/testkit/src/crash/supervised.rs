@@ -96,7 +96,7 @@ impl Call {
         self.number() == libc::SYS_fcntl
             && File::open(format!("/proc/{}/mem", self.notification.thread))
                 .and_then(|memory| memory.read_exact_at(&mut kind, address))
-                .is_ok_and(|()| i32::from(i16::from_ne_bytes(kind)) == i32::from(libc::F_UNLCK))
+                .is_ok_and(|()| i32::from(i16::from_ne_bytes(kind)) == libc::F_UNLCK)
     }
 
     /// Writes the first half of what a `pwrite64` is to write, in its place; how many bytes.

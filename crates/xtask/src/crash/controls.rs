@@ -17,11 +17,14 @@ use super::{Outcome, explain, kill};
 
 const EXT4: FileSystem = FileSystem::Ext4 { commit: 1000 };
 
+/// A safeguard, how it is left out, and how that has to show.
+type Control<'a> = (&'a str, Wrong<'a>, &'a dyn Fn(&Tally) -> bool);
+
 /// Runs each control with about `wanted` rounds.
 pub(super) fn run(lab: &Lab, wanted: u64) -> Outcome<Vec<Tally>> {
     let driver = lab.drivers.first().ok_or("no driver")?.clone();
     let directories = directory_syncs()?;
-    let cuts: [(&str, Wrong<'_>, &dyn Fn(&Tally) -> bool); 4] = [
+    let cuts: [Control<'_>; 4] = [
         ("no syncfs", Wrong { plan: "call=syncfs,action=skip", ..Wrong::default() }, &|tally| tally.lost > 0),
         (
             "the row before the data",

@@ -129,8 +129,9 @@ impl Done {
         if self.ended.timed_out {
             return Some(format!("it hung\n{}", self.ended.errors));
         }
+        let said: Vec<&String> = self.said.lines.iter().filter(|line| !line.starts_with("site ")).collect();
         (!self.ended.status.success())
-            .then(|| format!("{}: {}{}", self.ended.status, self.said.lines.join("\n"), self.ended.errors))
+            .then(|| format!("{}: {said:?} {}", self.ended.status, self.ended.errors))
     }
 
     /// Whether it was killed, as it was meant to be.

@@ -60,7 +60,7 @@ pub(super) fn at_sites(lab: &Lab, profile: &Profile, driver: &str, share: u64) -
     let points: Vec<(usize, String)> = profile
         .reached(driver)
         .enumerate()
-        .filter(|(index, _)| *index as u64 % share == 0)
+        .filter(|(index, _)| (*index as u64).is_multiple_of(share))
         .map(|(_, it)| it)
         .collect();
     lab.play("abort at a fail point", driver, &points, |(step, site)| {

@@ -45,7 +45,9 @@ impl Lab {
     /// Prepares the sample and what an empty store of each driver holds.
     pub(super) fn new(drivers: Vec<String>, jobs: usize, seed: u64) -> Outcome<Self> {
         let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let mut base = tempfile::Builder::new();
+        base.prefix("layerstore-crash-");
+        let base = if memory.is_dir() { base.tempdir_in(memory) } else { base.tempdir() };
         let base = base.map_err(explain)?;
         std::fs::create_dir(base.path().join("sample")).map_err(explain)?;
         sample::prepare(&base.path().join("sample"), &layerstore_builtin::registry())?;

@@ -118,14 +118,14 @@ impl Amounts {
         };
         // For each driver; and for each file system and driver.
         Self {
-            share: (if arguments.long { 1 } else { 12 } * 100 / percent).max(1),
-            database: part(400, 6),
-            kill: part(1000, 50),
+            share: (if arguments.long { 1 } else { 16 } * 100 / percent).max(1),
+            database: part(400, 4),
+            kill: part(1000, 40),
             recovery: part(150, 10),
             crowd: part(40, 1),
             power: part(250, 10),
             reorder: part(34, 4),
-            controls: part(60, 40),
+            controls: part(60, 30),
         }
     }
 }

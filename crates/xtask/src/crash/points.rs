@@ -133,8 +133,8 @@ pub(super) fn failures(
 ) -> Tally {
     let mut points: Vec<(usize, String)> = profile.reached(driver).collect();
     if share > 1 {
-        // Each site in one of its steps at least.
-        let mut seen = BTreeSet::new();
+        // Each site in one of its steps on one driver at least.
+        let mut seen: BTreeSet<String> = answers.keys().cloned().collect();
         let mut random = Random::new(lab.seed, "points");
         points.retain(|(_, site)| seen.insert(site.clone()) || random.below(share) == 0);
     }
