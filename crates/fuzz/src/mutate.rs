@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Random {
 
     /// A number below `bound`, which may be 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap_or(0)
+        usize::try_from(self.number() % (bound.max(1) as u64)).unwrap_or(0)
     }
 }
 
@@ -70,7 +70,7 @@ pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> 
         let at = random.below(bytes.len());
         match random.below(12) {
             0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            1 if !bytes.is_empty() => bytes[at] = random.next().to_le_bytes()[0],
+            1 if !bytes.is_empty() => bytes[at] = random.number().to_le_bytes()[0],
             2 => {
                 let word = WORDS[random.below(WORDS.len())];
                 let end = (at + word.len()).min(bytes.len());
@@ -116,14 +116,14 @@ pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> 
                 let start = at / 512 * 512 + field;
                 if let Some(field) = bytes.get_mut(start..start + length) {
                     match random.below(4) {
-                        0 => field[0] = random.next().to_le_bytes()[0],
+                        0 => field[0] = random.number().to_le_bytes()[0],
                         1 => {
                             let word = WORDS[random.below(WORDS.len())];
                             for (to, from) in field.iter_mut().zip(word) {
                                 *to = *from;
                             }
                         }
-                        2 => field.fill(random.next().to_le_bytes()[0]),
+                        2 => field.fill(random.number().to_le_bytes()[0]),
                         _ => {
                             let number = random.below(600);
                             for (to, from) in field.iter_mut().zip(format!("{number:07o}\0").bytes()) {

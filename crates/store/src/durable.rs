@@ -1,10 +1,10 @@
 //! Making what was written durable before anything visible refers to it.
 //!
-//! | `sync` | an image | a container, a layer by itself |
-//! |---|---|---|
-//! | `layer` | one `syncfs` | `fsync` of what the layer holds |
-//! | `file` | `fsync` of every file and directory of its new layers | the same |
-//! | `none` | nothing | nothing |
+//! | `sync` | an image | an applied or sealed layer by itself | an empty new layer |
+//! |---|---|---|---|
+//! | `layer` | one `syncfs` | one `syncfs` | `fsync` of its few files |
+//! | `file` | `fsync` of every file and directory of its new layers | the same | the same |
+//! | `none` | nothing | nothing | nothing |
 //!
 //! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is
 //! data, sync, row; an error of a sync is final, because the kernel forgets what it could not write.
@@ -42,7 +42,17 @@ impl Store {
         }
     }
 
-    /// Makes a layer durable that is not an image's, if that is wanted.
+    /// Makes what was written into a layer durable that is not an image's, if that is wanted.
+    pub(crate) fn sync_content(&self, operation: &'static str, id: &LayerId) -> Result<()> {
+        match self.config().sync.value {
+            SyncMode::None => Ok(()),
+            SyncMode::Layer => self.sync_all(operation),
+            SyncMode::File => self.driver().sync(id).explain(operation, id),
+        }
+    }
+
+    /// Makes a new layer durable that holds nothing yet, if that is wanted: a few files, and nobody's time for
+    /// waiting until all other data on the file system is written.
     pub(crate) fn sync_layer(&self, operation: &'static str, id: &LayerId) -> Result<()> {
         match self.config().sync.value {
             SyncMode::None => Ok(()),

@@ -79,7 +79,7 @@ impl Store {
         const OPERATION: &str = "layer apply";
         let id = self.find_layer(OPERATION, layer)?;
         let applied = self.apply_tar(OPERATION, &id, tar, context)?;
-        self.sync_layer(OPERATION, &id)?;
+        self.sync_content(OPERATION, &id)?;
         self.database().write(OPERATION, Durability::Full, |transaction| {
             layers::applied(transaction, &id, applied.bytes)
         })?;
@@ -103,7 +103,7 @@ impl Store {
         // The driver says sealed a moment before the row does; the lease tells others that this is no damage.
         let _lease = Lease::take(self.staging(), id.as_str(), OPERATION)?;
         let usage = self.driver().seal(&id, None, context).explain(OPERATION, layer)?;
-        self.sync_layer(OPERATION, &id)?;
+        self.sync_content(OPERATION, &id)?;
         self.database()
             .write(OPERATION, Durability::Full, |transaction| layers::sealed(transaction, &id, usage))?;
         self.follow_layer(&id);
