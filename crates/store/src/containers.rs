@@ -224,7 +224,7 @@ impl Store {
             containers::delete(transaction, &found.id)?;
             layers::doom(transaction, &found.layer)
         })?;
-        self.destroy(OPERATION, std::slice::from_ref(&found.layer))?;
+        self.dispose(OPERATION, std::slice::from_ref(&found.layer));
         let image = self.database().read(OPERATION, |connection| images::get(connection, &found.image))?;
         if image.is_none() {
             self.free_image_files(OPERATION, &found.image.hex(), true)?;

@@ -49,7 +49,7 @@ impl Store {
             }
         }
         self.follow_names(&renamed);
-        self.destroy(OPERATION, &doomed)?;
+        self.dispose(OPERATION, &doomed);
         Ok(records)
     }
 }

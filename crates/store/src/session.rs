@@ -245,6 +245,14 @@ impl Store {
         failed.map_or(Ok(()), Err)
     }
 
+    /// The same for layers whose rows say already that they go: what the caller asked for is done and durable, so
+    /// what cannot be freed now is told, and freed by the next open or `gc`.
+    pub(crate) fn dispose(&self, operation: &'static str, doomed: &[LayerId]) {
+        if let Err(error) = self.destroy(operation, doomed) {
+            tracing::warn!(%error, "removed, but its space is freed later: the next command or gc tries again");
+        }
+    }
+
     fn destroy_one(&self, operation: &'static str, id: &LayerId) -> Result<()> {
         match self.driver().remove(id) {
             Err(error) if error.kind() == Kind::NotFound => {}

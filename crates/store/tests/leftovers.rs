@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{Scratch, listing, small};
-use layerstore::{Context, CreateOptions, LayerId};
+use common::{Scratch, config_at, listing, open, small};
+use layerstore::{ContainerOptions, Context, CreateOptions, LayerId};
+use layerstore_testkit::scratch::{FileSystem, Scratch as Disk};
 
 /// A process that dies between making a container's layer and its row leaves a layer that no row knows.
 #[rstest::rstest]
@@ -32,4 +33,26 @@ fn gc_frees_what_a_probe_and_a_binding_left_that_died() {
     let freed = store.gc(false).unwrap().freed;
     assert_eq!(freed.len(), 2, "{freed:?}");
     assert!(!listing(scratch.root()).iter().any(|name| name.starts_with('.')));
+}
+
+/// What was asked for is done and durable: an error would make its caller try again, and find nothing.
+#[test]
+fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
+    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
+    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
+    small().pull(&store, &["small:1"]).unwrap();
+    let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
+    let layer = disk.path().join("root/overlay2").join(container.layer.as_str());
+    let chattr = |flag: &str| {
+        assert!(std::process::Command::new("chattr").arg(flag).arg(&layer).status().unwrap().success());
+    };
+    chattr("+i");
+    assert_eq!(store.remove_container(&container.id, false).unwrap(), container.id);
+    assert!(store.containers().unwrap().is_empty());
+    assert!(layer.exists());
+    chattr("-i");
+    drop(store);
+    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
+    assert!(!layer.exists(), "the next open frees it");
+    assert_eq!(store.driver().layers().unwrap().len(), store.layers().unwrap().len());
 }
