@@ -68,7 +68,8 @@ pub(super) enum Job {
 
 impl Job {
     fn command(&self) -> Outcome<Command> {
-        let mut command = Command::new(std::env::current_exe().map_err(explain)?);
+        // Not by its path: another build may put another program there while the laboratory runs.
+        let mut command = Command::new("/proc/self/exe");
         command.arg("crash-worker").arg(serde_json::to_string(self).map_err(explain)?);
         Ok(command)
     }
