@@ -30,7 +30,12 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let database = Database::open(&root)?;
     let first = bound.as_ref().is_none_or(|bound| bound.first);
     let choice = Choice { config: &config, registry: &registry, root: &root, first };
-    let selected = choice.select(database.as_ref())?;
+    let mut held = database.as_ref().map(Database::driver).transpose()?.flatten();
+    let present = match &database {
+        Some(_) => held.iter().cloned().collect(),
+        None => choice.present()?,
+    };
+    let selected = choice.select(present)?;
     let open = open_options(&config, &*selected.factory)?;
     let driver_path = open.root.clone();
     // Before the database is made: a root that is another program's is refused here, and left as it was.
@@ -45,11 +50,15 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
         None if rebuild::has_records(&root)? && Database::open(&root)?.is_none() => {
             return Err(rebuild::lost(&root));
         }
-        None => Database::create(&root, selected.factory.name())?,
+        None => {
+            let database = Database::create(&root, selected.factory.name())?;
+            // Somebody else may have made the store a moment ago, with another driver.
+            held = database.driver()?;
+            database
+        }
     };
-    // Somebody else may have made the store a moment ago, with another driver.
-    if database.driver()?.as_deref() != Some(selected.factory.name()) {
-        let other = database.driver()?.unwrap_or_default();
+    if held.as_deref() != Some(selected.factory.name()) {
+        let other = held.unwrap_or_default();
         let message =
             format!("the store was made with the driver {other}, not with {}", selected.factory.name());
         return Err(Error::new(Kind::InvalidInput, OPERATION, "", message));
@@ -77,7 +86,8 @@ pub(crate) fn driver_without_database(options: &StoreOptions, root: &Dir) -> Res
     let (config, registry) = (&options.config, &options.registry);
     sys::fs::make_dirs(&config.runroot.value, 0o700).explain(OPERATION, "")?;
     let bound = binding::bind(root, &config.runroot.value)?;
-    let selected = Choice { config, registry, root, first: bound.first }.select(None)?;
+    let choice = Choice { config, registry, root, first: bound.first };
+    let selected = choice.select(choice.present()?)?;
     selected.factory.open(&open_options(config, &*selected.factory)?).explain(OPERATION, "")
 }
 
@@ -97,11 +107,8 @@ struct Selected {
 }
 
 impl Choice<'_> {
-    fn select(&self, database: Option<&Database>) -> Result<Selected> {
-        let present = match database {
-            Some(database) => database.driver()?.into_iter().collect(),
-            None => self.present()?,
-        };
+    /// Selects a driver for a root that holds something of these.
+    fn select(&self, present: Vec<String>) -> Result<Selected> {
         let name = self.config.driver.value.clone();
         // A store that was opened since the last boot runs its driver here; probing again would try a mount at
         // every start of a program.

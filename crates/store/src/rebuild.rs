@@ -131,6 +131,13 @@ pub(crate) fn lost(root: &Dir) -> Error {
         .with_hint("`layerstore check --repair` makes it again from these records")
 }
 
+/// The names of the records in a folder, without those that somebody is just writing.
+fn record_names(folder: &Dir) -> Result<impl Iterator<Item = String>> {
+    let entries = folder.entries().explain(OPERATION, folder.path().display())?;
+    let names = entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap_or_default());
+    Ok(names.filter(|name| !name.starts_with('.') && name.ends_with(".json")))
+}
+
 /// What the records give.
 struct Found {
     infos: HashMap<LayerId, LayerInfo>,
@@ -141,11 +148,7 @@ struct Found {
 
 impl Found {
     fn layers(&mut self, folders: &Folders) -> Result<()> {
-        for entry in folders.records.entries().explain(OPERATION, "records")? {
-            let name = String::from_utf8(entry.name).unwrap_or_default();
-            if name.starts_with('.') || !name.ends_with(".json") {
-                continue;
-            }
+        for name in record_names(&folders.records)? {
             let Some(record) = mirror::read::<LayerRecord>(&folders.records, &name) else {
                 self.left_out.push(format!("the record {name} cannot be read"));
                 continue;
@@ -174,11 +177,7 @@ impl Found {
     }
 
     fn containers(&mut self, folders: &Folders) -> Result<()> {
-        for entry in folders.containers.entries().explain(OPERATION, "containers")? {
-            let name = String::from_utf8(entry.name).unwrap_or_default();
-            if name.starts_with('.') || !name.ends_with(".json") {
-                continue;
-            }
+        for name in record_names(&folders.containers)? {
             let Some(record) = mirror::read::<ContainerRecord>(&folders.containers, &name) else {
                 self.left_out.push(format!("the record of a container {name} cannot be read"));
                 continue;
