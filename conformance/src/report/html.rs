@@ -152,10 +152,10 @@ fn matrix(reports: &[Report]) -> Markup {
 }
 
 fn row(clause: &Clause, reports: &[Report]) -> Markup {
-    let of = |report: &'_ Report| -> Vec<CaseResult> {
-        report.cases.iter().filter(|case| case.clause == clause.id).cloned().collect()
-    };
-    let columns: Vec<Vec<CaseResult>> = reports.iter().map(of).collect();
+    let columns: Vec<Vec<&CaseResult>> = reports
+        .iter()
+        .map(|report| report.cases.iter().filter(|case| case.clause == clause.id).collect())
+        .collect();
     let mut names: Vec<(&str, &str)> = Vec::new();
     for case in columns.iter().flatten() {
         if !names.iter().any(|(name, _)| *name == case.case) {
@@ -185,7 +185,7 @@ fn row(clause: &Clause, reports: &[Report]) -> Markup {
 }
 
 /// How one case ended in one run.
-fn dot(column: &[CaseResult], name: &str, report: &Report) -> Markup {
+fn dot(column: &[&CaseResult], name: &str, report: &Report) -> Markup {
     let place = format!("{} on {}", report.driver, report.setup);
     html! {
         @match column.iter().find(|case| case.case == name).map(|case| &case.verdict) {
@@ -198,7 +198,7 @@ fn dot(column: &[CaseResult], name: &str, report: &Report) -> Markup {
 }
 
 /// How the cases of one clause ended in one run.
-fn cell(cases: &[CaseResult]) -> Markup {
+fn cell(cases: &[&CaseResult]) -> Markup {
     let count = |wanted: fn(&Verdict) -> bool| cases.iter().filter(|case| wanted(&case.verdict)).count();
     let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
     let skipped = count(|verdict| matches!(verdict, Verdict::Skipped { .. }));
