@@ -67,7 +67,7 @@ impl Script {
     /// A regular file of so many bytes that no compression makes small, the same for the same seed.
     #[must_use]
     pub fn noise(self, path: impl AsRef<[u8]>, size: usize, seed: u64) -> Self {
-        self.file(path, noise(size, seed))
+        self.file(path, layerstore_testkit::noise(seed, size))
     }
 
     /// A directory, 0755; `.` is the root.
@@ -197,22 +197,6 @@ impl Script {
     pub fn source(&self) -> ScriptSource<'_> {
         ScriptSource { steps: self.steps.iter(), wrong: self.wrong.clone(), data: None }
     }
-}
-
-/// So many bytes that no compression makes small, the same for the same seed.
-pub fn noise(size: usize, seed: u64) -> Vec<u8> {
-    // splitmix64: small, and good enough to be incompressible.
-    let mut state = seed;
-    let mut data = Vec::with_capacity(size + 8);
-    while data.len() < size {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        data.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
-    }
-    data.truncate(size);
-    data
 }
 
 /// A script as a stream of changes.

@@ -111,7 +111,7 @@ fn size_limit_holds(bench: &Bench) -> Outcome {
     driver.create(&layer, Some(&base), &CreateOptions { size_limit: Some(LIMIT) }, &Context::new())?;
     let mount = bench.mount(&layer)?;
     let file = mount.dir()?.create_file(b"large", 0o644)?;
-    let piece = crate::script::noise(1 << 20, 9);
+    let piece = layerstore_testkit::noise(9, 1 << 20);
     // Delayed allocation may let more through than the limit, but never without end.
     let refused = (0..64_u64)
         .find_map(|number| file.write_all_at(&piece, number << 20).and_then(|()| file.sync()).err());

@@ -179,11 +179,7 @@ fn a_dropped_reader_stops_the_threads_that_look_on_and_their_errors_come_through
     let mut reader = reader.tapped("tap", (), |_, _| {}).unwrap();
     reader.read_exact(&mut [0; 1000]).unwrap();
     drop(reader);
-    let started = Instant::now();
-    while !dropped.load(Ordering::SeqCst) {
-        assert!(started.elapsed() < Duration::from_secs(20), "the thread is still there");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until_dropped(&dropped);
     let reader = Threaded::new("test", Endless { left: 1 << 20, dropped }).unwrap();
     let mut reader = reader.tapped("tap", (), |_, _| {}).unwrap();
     let error = Error::stream("reading", reader.read_to_end(&mut Vec::new()).unwrap_err());
@@ -211,17 +207,21 @@ impl Drop for Endless {
     }
 }
 
+fn wait_until_dropped(dropped: &AtomicBool) {
+    let started = Instant::now();
+    while !dropped.load(Ordering::SeqCst) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the thread is still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_dropped_reader_stops_its_thread() {
     let dropped = Arc::new(AtomicBool::new(false));
     let mut reader = Threaded::new("test", Endless { left: u64::MAX, dropped: dropped.clone() }).unwrap();
     reader.read_exact(&mut [0; 1000]).unwrap();
     drop(reader);
-    let started = Instant::now();
-    while !dropped.load(Ordering::SeqCst) {
-        assert!(started.elapsed() < Duration::from_secs(20), "the thread is still there");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until_dropped(&dropped);
 }
 
 #[test]

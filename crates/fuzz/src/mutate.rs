@@ -1,30 +1,7 @@
 //! Changes inputs as fuzzers do, the same way in every run: by bits, bytes, numbers, pieces of other inputs, and,
 //! since most archives would not survive that, by making the checksums of tar headers right again.
 
-/// Numbers by a seed (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    /// Begins with a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// A number below `bound`, which may be 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.number() % (bound.max(1) as u64)).unwrap_or(0)
-    }
-}
+use layerstore_testkit::Random;
 
 /// Pieces that matter to one of the formats.
 const WORDS: &[&[u8]] = &[
@@ -66,34 +43,34 @@ const WORDS: &[&[u8]] = &[
 /// A new input made of one or two others, at most `longest` bytes.
 pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> Vec<u8> {
     let mut bytes = one.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len());
-        match random.below(12) {
-            0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+    for _ in 0..=random.index(4) {
+        let at = random.index(bytes.len());
+        match random.index(12) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << random.index(8),
             1 if !bytes.is_empty() => bytes[at] = random.number().to_le_bytes()[0],
             2 => {
-                let word = WORDS[random.below(WORDS.len())];
+                let word = WORDS[random.index(WORDS.len())];
                 let end = (at + word.len()).min(bytes.len());
                 bytes.splice(at..end, word.iter().copied());
             }
             3 => {
-                let word = WORDS[random.below(WORDS.len())];
+                let word = WORDS[random.index(WORDS.len())];
                 bytes.splice(at..at, word.iter().copied());
             }
             4 => bytes.truncate(at),
             5 => {
-                let length = random.below(64);
+                let length = random.index(64);
                 bytes.drain(at..(at + length).min(bytes.len()));
             }
             // A block of another archive over, or between, those of this one.
             6 | 7 => {
                 let blocks = other.len() / 512;
                 if blocks > 0 {
-                    let from = random.below(blocks) * 512;
-                    let length = (1 + random.below(4)) * 512;
+                    let from = random.index(blocks) * 512;
+                    let length = (1 + random.index(4)) * 512;
                     let piece = &other[from..(from + length).min(other.len())];
                     let at = at / 512 * 512;
-                    let end = if random.below(2) == 0 { at } else { (at + piece.len()).min(bytes.len()) };
+                    let end = if random.index(2) == 0 { at } else { (at + piece.len()).min(bytes.len()) };
                     bytes.splice(at..end, piece.iter().copied());
                 }
             }
@@ -112,20 +89,20 @@ pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> 
                     (345, 155),
                     (329, 16),
                 ];
-                let (field, length) = FIELDS[random.below(FIELDS.len())];
+                let (field, length) = FIELDS[random.index(FIELDS.len())];
                 let start = at / 512 * 512 + field;
                 if let Some(field) = bytes.get_mut(start..start + length) {
-                    match random.below(4) {
+                    match random.index(4) {
                         0 => field[0] = random.number().to_le_bytes()[0],
                         1 => {
-                            let word = WORDS[random.below(WORDS.len())];
+                            let word = WORDS[random.index(WORDS.len())];
                             for (to, from) in field.iter_mut().zip(word) {
                                 *to = *from;
                             }
                         }
                         2 => field.fill(random.number().to_le_bytes()[0]),
                         _ => {
-                            let number = random.below(600);
+                            let number = random.index(600);
                             for (to, from) in field.iter_mut().zip(format!("{number:07o}\0").bytes()) {
                                 *to = from;
                             }
@@ -140,15 +117,15 @@ pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> 
                 bytes.splice(at..at, piece);
             }
             _ => {
-                let start = random.below(other.len());
-                let length = random.below(other.len() - start.min(other.len()) + 1);
+                let start = random.index(other.len());
+                let length = random.index(other.len() - start.min(other.len()) + 1);
                 let piece = &other[start.min(other.len())..(start + length).min(other.len())];
                 bytes.splice(at..at, piece.iter().copied());
             }
         }
     }
     bytes.truncate(longest);
-    if random.below(8) != 0 {
+    if random.index(8) != 0 {
         fix_checksums(&mut bytes);
     }
     bytes

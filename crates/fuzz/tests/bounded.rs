@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use layerstore_fuzz::mutate::{Random, mutate};
+use layerstore_fuzz::mutate::mutate;
 use layerstore_fuzz::{TARGETS, Target};
+use layerstore_testkit::Random;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
@@ -48,7 +49,7 @@ fn fuzz(target: &Target) -> Result<(), Failed> {
     }
     let mut runs = inputs.len();
     while Instant::now() < end {
-        let (one, other) = (&inputs[random.below(inputs.len())], &inputs[random.below(inputs.len())]);
+        let (one, other) = (&inputs[random.index(inputs.len())], &inputs[random.index(inputs.len())]);
         let input = mutate(&mut random, one, other, target.longest);
         try_one(target, &input)?;
         runs += 1;

@@ -31,6 +31,6 @@ pub mod tree;
 pub use data::Data;
 pub use disk::{read_tree, read_tree_at, write_tree};
 pub use dump::{assert_same, differences};
-pub use noise::noise;
+pub use noise::{Random, noise};
 pub use path::Path;
 pub use tree::{Entry, Inode, Kind, Meta, Tree};

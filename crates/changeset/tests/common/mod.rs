@@ -1,98 +1,20 @@
-//! Archives made of raw bytes, by no tar library, and what a reader makes of an archive.
-#![allow(dead_code, unreachable_pub)]
+//! Archives made of raw bytes, and what a reader makes of an archive.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test program uses a part")]
 
 use layerstore_changeset::tar::Reader;
 use layerstore_changeset::{Change, ChangeSource, Chunk, Code, Error, Limits};
 
-/// A header that is being made, and the payload after it.
-#[derive(Clone)]
-pub struct Raw {
-    block: [u8; 512],
-    payload: Vec<u8>,
-    fixed_size: bool,
-}
-
-pub fn raw(kind: u8, name: impl AsRef<[u8]>) -> Raw {
-    let mut raw = Raw { block: [0; 512], payload: Vec::new(), fixed_size: false };
-    raw = raw
-        .at(0, name)
-        .at(100, "0000644\0")
-        .at(108, "0000000\0")
-        .at(116, "0000000\0")
-        .at(136, "00000000000\0");
-    raw.at(156, [kind]).at(257, "ustar\x0000").at(329, "0000000\0").at(337, "0000000\0")
-}
-
-pub fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Raw {
-    raw(b'0', name).data(data)
-}
-
-pub fn dir(name: impl AsRef<[u8]>) -> Raw {
-    raw(b'5', name)
-}
-
-pub fn link(kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Raw {
-    raw(kind, name).at(157, target)
-}
-
-impl Raw {
-    pub fn at(mut self, offset: usize, bytes: impl AsRef<[u8]>) -> Self {
-        let bytes = bytes.as_ref();
-        self.block[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self
-    }
-    pub fn gnu(self) -> Self {
-        self.at(257, "ustar  \0")
-    }
-    pub fn v7(self) -> Self {
-        self.at(257, [0; 255])
-    }
-    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
-        self.payload = data.as_ref().to_vec();
-        self
-    }
-    /// The size as it stands in the header, whatever the payload's is.
-    pub fn size(mut self, field: impl AsRef<[u8]>) -> Self {
-        self.fixed_size = true;
-        self.at(124, [0; 12]).at(124, field)
-    }
-    pub fn bytes(mut self) -> Vec<u8> {
-        if !self.fixed_size {
-            let size = format!("{:011o}\0", self.payload.len());
-            self = self.at(124, size);
-        }
-        self = self.at(148, "        ");
-        let sum: u32 = self.block.iter().map(|&b| u32::from(b)).sum();
-        self = self.at(148, format!("{sum:06o}\0 "));
-        let mut bytes = self.block.to_vec();
-        bytes.extend(&self.payload);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        bytes
-    }
-}
-
-pub fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
-    let rest = [b" ", key.as_ref(), b"=", value.as_ref(), b"\n"].concat();
-    let length =
-        (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap() + rest.len();
-    [length.to_string().as_bytes(), &rest].concat()
-}
+use layerstore_testkit::hostile::raw as bytes;
+pub use layerstore_testkit::hostile::raw::{Raw, archive, file, gnu_long, link, raw, record};
 
 /// A PAX header with these records.
 pub fn pax(records: &[(&str, &[u8])]) -> Raw {
-    raw(b'x', "PaxHeaders/x")
-        .data(records.iter().flat_map(|(key, value)| record(key, value)).collect::<Vec<_>>())
+    bytes::pax(records)
 }
 
-pub fn gnu_long(kind: u8, text: &[u8]) -> Raw {
-    raw(kind, "././@LongLink").gnu().data([text, b"\0"].concat())
-}
-
-/// The entries one after the other, with the end mark.
-pub fn archive(entries: &[Raw]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.clone().bytes()).collect();
-    bytes.extend([0; 1024]);
-    bytes
+/// A directory, mode 0644 as any other entry.
+pub fn dir(name: impl AsRef<[u8]>) -> Raw {
+    raw(b'5', name)
 }
 
 /// A change with the data of its file; long holes are kept as they are.

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 
 use layerstore::{CommitOptions, ContainerOptions, Context, MountOptions, PullOptions, Store};
 use layerstore_sys::fault;
+use layerstore_testkit::Random;
 use layerstore_testkit::crash::plan;
 
 use super::job::Place;
-use super::lab::Random;
+use super::lab::random;
 use super::scenario::say;
 use super::verify::Thing;
 use super::{Outcome, explain, sample};
@@ -22,7 +23,7 @@ use super::{Outcome, explain, sample};
 /// Works until it is killed, or for a minute.
 pub(super) fn run(place: &Place, worker: usize, seed: u64, rules: &str) -> Outcome<()> {
     fault::set(plan::parse(rules)?);
-    let mut random = Random::new(seed, "busy");
+    let mut random = random(seed, "busy");
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     // What an earlier life of this worker left under its names goes first.
     let mut number = seed % 1_000_000;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use layerstore_testkit::crash::supervised::Verdict;
 
 use super::job::{Job, Place, Said, undisturbed};
-use super::lab::{Lab, Random, Round1, Tally};
-use super::points::Profile;
+use super::lab::{Lab, Round1, Tally, random, some};
+use super::points::{Profile, attempt};
 use super::verify::{Thing, Wanted};
 use super::{Outcome, busy, explain};
 
@@ -37,7 +37,7 @@ pub(super) fn count(lab: &Lab, driver: &str) -> Outcome<u64> {
 /// Kills the scenario before `wanted` of its calls.
 pub(super) fn calls(lab: &Lab, driver: &str, wanted: u64) -> Outcome<Tally> {
     let most = count(lab, driver)?;
-    let points = Random::new(lab.seed, "kill").some(most, wanted);
+    let points = some(random(lab.seed, "kill"), most, wanted);
     Ok(lab.play("kill -9 before a call", driver, &points, |point| Ok(vec![at_call(lab, driver, *point)?])))
 }
 
@@ -64,34 +64,17 @@ pub(super) fn at_sites(lab: &Lab, profile: &Profile, driver: &str, share: u64) -
         .map(|(_, it)| it)
         .collect();
     lab.play("abort at a fail point", driver, &points, |(step, site)| {
-        let round = lab.round()?;
-        let place = lab.place(&round.path, &round.path, driver);
         let plan = format!("site={site},times=1,action=abort");
-        let faulty = super::job::Faulty { step: *step, plans: vec![plan.clone()] };
-        let job = Job::Scenario {
-            place: place.clone(),
-            watched: None,
-            plan: String::new(),
-            faulty: Some(faulty),
-            late_sync: false,
-        };
-        let done = job.run(&mut undisturbed)?;
-        let mut report = lab.verify(lab.wanted(&place, done.said.begun, done.said.done));
-        if !done.was_killed()
-            && let Some(failure) = done.failure()
-        {
-            report.manual.push(failure);
-        }
-        Ok(vec![Round1 { replay: format!("point:{driver}:{step}:{plan}"), report }])
+        Ok(vec![attempt(lab, driver, *step, &[plan])?.0])
     })
 }
 
 /// Kills the scenario somewhere, and then up to three recoveries somewhere.
 pub(super) fn recoveries(lab: &Lab, driver: &str, wanted: u64) -> Outcome<Tally> {
     let most = count(lab, driver)?;
-    let points = Random::new(lab.seed, "recovery").some(most, wanted);
+    let points = some(random(lab.seed, "recovery"), most, wanted);
     Ok(lab.play("kill -9 while recovering", driver, &points, |point| {
-        let mut random = Random::new(lab.seed ^ point, "recoveries");
+        let mut random = random(lab.seed ^ point, "recoveries");
         let round = lab.round()?;
         let place = lab.place(&round.path, &round.path, driver);
         let done = scenario(&place, Some("changing"), "")
@@ -132,7 +115,7 @@ pub(super) fn crowds(lab: &Lab, driver: &str, wanted: u64, plan: &str) -> Tally 
 }
 
 fn crowd(lab: &Lab, place: &Place, path: &Path, seed: u64, plan: &str) -> Outcome<super::verify::Report> {
-    let mut random = Random::new(seed, "crowd");
+    let mut random = random(seed, "crowd");
     let said = |worker: usize| path.join(format!("said-{worker}"));
     let start = |worker: usize, seed: u64| -> Outcome<std::process::Child> {
         let out =
@@ -141,13 +124,13 @@ fn crowd(lab: &Lab, place: &Place, path: &Path, seed: u64, plan: &str) -> Outcom
     };
     let mut children = Vec::new();
     for worker in 0..WORKERS {
-        children.push(start(worker, random.next())?);
+        children.push(start(worker, random.number())?);
     }
     let mut failed = Vec::new();
     for _ in 0..4 + random.below(8) {
         std::thread::sleep(Duration::from_millis(20 + random.below(250)));
         let worker = random.below(WORKERS as u64) as usize;
-        let mut old = start(worker, random.next());
+        let mut old = start(worker, random.number());
         if let (Some(child), Ok(new)) = (children.get_mut(worker), &mut old) {
             std::mem::swap(child, new);
         }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use layerstore_testkit::Random;
 use layerstore_testkit::crash::disk::unmount_below;
 use serde::Serialize;
 
@@ -111,11 +112,33 @@ impl Lab {
         items: &[T],
         play: impl Fn(&T) -> Outcome<Vec<Round1>> + Sync,
     ) -> Tally {
+        self.play_with(self.jobs, section, subject, items, play)
+    }
+
+    /// The same one after another: two copies of one btrfs cannot be mounted at once.
+    pub(super) fn play_in_turn<T: Sync>(
+        &self,
+        section: &'static str,
+        subject: &str,
+        items: &[T],
+        play: impl Fn(&T) -> Outcome<Vec<Round1>> + Sync,
+    ) -> Tally {
+        self.play_with(1, section, subject, items, play)
+    }
+
+    fn play_with<T: Sync>(
+        &self,
+        jobs: usize,
+        section: &'static str,
+        subject: &str,
+        items: &[T],
+        play: impl Fn(&T) -> Outcome<Vec<Round1>> + Sync,
+    ) -> Tally {
         let started = Instant::now();
         let tally = Mutex::new(Tally::new(section, subject));
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            for _ in 0..self.jobs.min(items.len()).max(1) {
+            for _ in 0..jobs.min(items.len()).max(1) {
                 scope.spawn(|| {
                     while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let rounds = play(item).unwrap_or_else(|error| vec![Round1::broken(error)]);
@@ -199,41 +222,24 @@ impl Tally {
     }
 }
 
-/// A generator of numbers that are the same for the same seed (SplitMix64).
-#[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+/// Numbers for one purpose: other ones than for another purpose with the same seed.
+pub(super) fn random(seed: u64, salt: &str) -> Random {
+    let salt = salt
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    Random::new(seed ^ salt)
+}
 
-impl Random {
-    pub(super) fn new(seed: u64, salt: &str) -> Self {
-        let salt = salt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-        Self(seed ^ salt)
+/// Some of `1..=most`, in order: all of them when `wanted` is as many.
+pub(super) fn some(mut random: Random, most: u64, wanted: u64) -> Vec<u64> {
+    if wanted >= most {
+        return (1..=most).collect();
     }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    /// Some of `1..=most`, in order: all of them when `wanted` is as many.
-    pub(super) fn some(&mut self, most: u64, wanted: u64) -> Vec<u64> {
-        if wanted >= most {
-            return (1..=most).collect();
-        }
-        // One of each stretch, so that no part goes without.
-        (0..wanted)
-            .map(|part| {
-                let (from, to) = (part * most / wanted, (part + 1) * most / wanted);
-                from + 1 + self.below(to - from)
-            })
-            .collect()
-    }
+    // One of each stretch, so that no part goes without.
+    (0..wanted)
+        .map(|part| {
+            let (from, to) = (part * most / wanted, (part + 1) * most / wanted);
+            from + 1 + random.below(to - from)
+        })
+        .collect()
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::job::{Faulty, Job, undisturbed};
 use super::kill::scenario;
-use super::lab::{Lab, Random, Round1, Tally};
+use super::lab::{Lab, Round1, Tally, random, some};
 use super::scenario::STEPS;
 use super::{Outcome, explain};
 
@@ -135,7 +135,7 @@ pub(super) fn failures(
     if share > 1 {
         // Each site in one of its steps on one driver at least.
         let mut seen: BTreeSet<String> = answers.keys().cloned().collect();
-        let mut random = Random::new(lab.seed, "points");
+        let mut random = random(lab.seed, "points");
         points.retain(|(_, site)| seen.insert(site.clone()) || random.below(share) == 0);
     }
     let given = std::sync::Mutex::new(BTreeMap::<String, u64>::new());
@@ -206,7 +206,7 @@ const DATABASE: [(&str, Verdict); 5] = [
 /// Fails `wanted` of the calls that SQLite makes, each way.
 pub(super) fn database(lab: &Lab, driver: &str, wanted: u64) -> Outcome<Tally> {
     let (_, most) = at_database(lab, driver, 0, "EIO")?;
-    let points = Random::new(lab.seed, "database").some(most, wanted);
+    let points = some(random(lab.seed, "database"), most, wanted);
     let points: Vec<(u64, &str)> =
         points.iter().flat_map(|point| DATABASE.map(|(word, _)| (*point, word))).collect();
     Ok(lab.play("errno in SQLite's calls", driver, &points, |(point, word)| {

@@ -9,7 +9,7 @@ use layerstore_testkit::crash::supervised::{Call, Verdict};
 use layerstore_testkit::scratch::FileSystem;
 
 use super::job::Job;
-use super::lab::{Lab, Random, Round1, Tally};
+use super::lab::{Lab, Round1, Tally, random, some};
 use super::verify::Wanted;
 use super::{Outcome, explain, kill};
 
@@ -70,19 +70,11 @@ pub(super) fn cuts(
 ) -> Outcome<Tally> {
     let subject = format!("{} {driver}", file_system.name());
     let most = kill::count(lab, driver)?;
-    let points = Random::new(lab.seed, &format!("power {subject}")).some(most + 1, wanted);
+    let points = some(random(lab.seed, &format!("power {subject}")), most + 1, wanted);
     let batches: Vec<&[u64]> = points.chunks(BATCH as usize).collect();
-    // Two copies of one btrfs cannot be mounted at once: the batches come one after another.
-    let started = std::time::Instant::now();
-    let mut tally = Tally::new("power cut", &subject);
-    for batch in batches {
-        match cut(lab, file_system, driver, batch, most, wrong) {
-            Ok(rounds) => rounds.into_iter().for_each(|round| tally.add(round)),
-            Err(error) => tally.add(Round1::broken(error)),
-        }
-    }
-    tally.seconds = started.elapsed().as_secs_f64();
-    Ok(tally)
+    Ok(lab.play_in_turn("power cut", &subject, &batches, |batch| {
+        cut(lab, file_system, driver, batch, most, wrong)
+    }))
 }
 
 /// Cuts the power before these calls of one run, and (for a number past the last) when all is done.
@@ -200,7 +192,7 @@ pub(super) fn reorder(
     drop(mounted);
     drop(served);
     let lengths =
-        Random::new(lab.seed, &format!("reorder {subject}", subject = file_system.name())).some(most, wanted);
+        some(random(lab.seed, &format!("reorder {subject}", subject = file_system.name())), most, wanted);
     let mut rounds = Vec::new();
     for (number, length) in lengths.into_iter().enumerate() {
         if only.is_some_and(|only| only != number as u64) {
@@ -209,9 +201,9 @@ pub(super) fn reorder(
         let acknowledged =
             marks.iter().take_while(|(at, ..)| *at as u64 <= length).last().map_or(0, |mark| mark.2);
         let begun = marks.iter().find(|(at, ..)| *at as u64 > length).map_or(done.said.begun, |mark| mark.1);
-        let mut random = Random::new(lab.seed ^ number as u64, "order");
+        let mut random = random(lab.seed ^ number as u64, "order");
         let copy = round.path.join(format!("disk-{number}"));
-        let (open, lost) = log.crash(length as usize, || random.next(), &copy).map_err(explain)?;
+        let (open, lost) = log.crash(length as usize, || random.number(), &copy).map_err(explain)?;
         let replay = format!(
             "reorder:{}:{driver}:{number} (write {length} of {most}, {lost} of {open} unflushed writes lost)",
             file_system.name()
