@@ -11,6 +11,7 @@ use crate::id::LayerId;
 
 use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
+use super::scratch::{self, Scratch};
 
 /// The record of the root itself.
 const ROOT_RECORD: &str = "driver.json";
@@ -360,7 +361,10 @@ fn initialise(
     if let Some(record) = read_root(root, operation)? {
         return Ok(record);
     }
-    let foreign = |name: &[u8]| name != b"lost+found" && !name.starts_with(b".driver.json");
+    // Another process may be trying here what the file system can do.
+    let probe = scratch::PREFIX.as_bytes();
+    let foreign =
+        |name: &[u8]| name != b"lost+found" && !name.starts_with(b".driver.json") && !name.starts_with(probe);
     if let Some(entry) = root.entries().map_err(system)?.iter().find(|entry| foreign(&entry.name)) {
         let message = format!(
             "{} is not a root of this program, and it is not empty: it holds {}",
@@ -383,5 +387,9 @@ fn initialise(
         .map_err(|error| operation.error(Kind::System, format!("write the root's record: {error}")))?;
     sys::fs::write_atomic(root, ROOT_RECORD.as_bytes(), &text, 0o600).map_err(system)?;
     root.sync().map_err(system)?;
+    // From here on probes lie in `staging`: what one left that died is looked for now and never again.
+    if let Err(error) = Scratch::sweep(root) {
+        tracing::warn!(%error, "could not remove old scratch directories");
+    }
     Ok(record)
 }

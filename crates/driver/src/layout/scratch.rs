@@ -15,7 +15,7 @@ use crate::plan::{Bind, IdMap, IdMapping, MountPlan, Source};
 use super::staging::random_name;
 
 /// What the names of scratch directories outside of a root begin with.
-const PREFIX: &str = ".layerstore-probe-";
+pub(super) const PREFIX: &str = ".layerstore-probe-";
 
 /// An empty directory that is removed when this is dropped.
 #[derive(Debug)]
