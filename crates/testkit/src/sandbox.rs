@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -41,10 +43,11 @@ pub const NEW_CALLS: &[libc::c_long] = &[
 ];
 
 /// Runs a program as root of a new user namespace (with its own mounts) that maps ids 0 to 65,535 to 100,000 and
-/// up, and waits for it. Needs root outside, for the mapping.
+/// up, and waits for it. Needs root outside, for the mapping. A program that is given by its path may lie where only
+/// root outside can look, as a target directory below `/root` does.
 ///
 /// # Errors
-/// When the namespace cannot be made.
+/// When the namespace cannot be made, or the program is not there.
 pub fn in_user_namespace(command: &Command) -> io::Result<Output> {
     // The namespace is made by unshare(1), which then waits for a line, so that the mapping is there before the
     // program starts.
@@ -63,7 +66,17 @@ pub fn in_user_namespace(command: &Command) -> io::Result<Output> {
         script,
         "sh",
     ]);
-    child.arg(command.get_program()).args(command.get_args());
+    // The program inside inherits the descriptor: its name leads there without a look into any directory.
+    let program = command.get_program();
+    let opened = Path::new(program).is_absolute().then(|| std::fs::File::open(program)).transpose()?;
+    match &opened {
+        Some(file) => {
+            rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+            child.arg(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        }
+        None => child.arg(program),
+    };
+    child.args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => child.env(name, value),
@@ -109,6 +122,14 @@ mod tests {
         let inside = without_calls(NEW_CALLS, || call().map(drop)).unwrap();
         assert_eq!(inside, Err(rustix::io::Errno::NOSYS));
         assert!(call().is_ok());
+    }
+
+    #[test]
+    fn a_program_that_only_root_outside_can_find_runs_in_a_user_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::copy("/bin/true", directory.path().join("program")).unwrap();
+        let output = in_user_namespace(&Command::new(directory.path().join("program"))).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     #[test]
