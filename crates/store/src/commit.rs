@@ -173,21 +173,23 @@ impl Store {
             return Ok(((completed.id.clone(), completed.size), Some(completed)));
         };
         loop {
-            let other = self.database().write(OPERATION, Durability::Relaxed, |transaction| {
+            let (other, doomed) = self.doom(OPERATION, Durability::Relaxed, |transaction| {
                 let Some(row) = layers::by_chain(transaction, &chain_id)? else {
                     layers::claim(transaction, &completed.id, &chain_id)?;
-                    return Ok(None);
+                    return Ok((None, Vec::new()));
                 };
+                let mut doomed = Vec::new();
                 if row.layer.state == LayerState::Ready {
                     sessions::hold(transaction, session.id(), row.layer.id.as_str())?;
                     layers::doom(transaction, &completed.id)?;
+                    doomed.push(completed.id.clone());
                 }
-                Ok(Some(row))
+                Ok((Some(row), doomed))
             })?;
             match other {
                 None => return Ok(((completed.id.clone(), completed.size), Some(completed))),
                 Some(row) if row.layer.state == LayerState::Ready => {
-                    self.destroy(OPERATION, std::slice::from_ref(&completed.id))?;
+                    self.destroy(OPERATION, &doomed)?;
                     return Ok(((row.layer.id, row.layer.size.unwrap_or(0)), None));
                 }
                 Some(row) => match row.session {

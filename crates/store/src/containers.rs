@@ -7,6 +7,7 @@ use layerstore_driver::{Base, CreateOptions, LayerId, PathChange, Usage};
 
 use crate::db::layers::{LayerOrigin, NewLayer};
 use crate::db::{Durability, containers, images, layers, now};
+use crate::doom::Going;
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::lookup;
 use crate::model::{Container, ContainerOptions, LayerKind, LayerState};
@@ -211,7 +212,7 @@ impl Store {
                     }));
             }
         }
-        self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
+        let ((), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
             if let [user, ..] = layers::users(transaction, &found.layer)?
                 .into_iter()
                 .filter(|user| !user.starts_with("container "))
@@ -222,13 +223,10 @@ impl Store {
                 return Err(Error::new(Kind::InUse, OPERATION, container, message));
             }
             containers::delete(transaction, &found.id)?;
-            layers::doom(transaction, &found.layer)
+            layers::doom(transaction, &found.layer)?;
+            Ok(((), Going { layers: vec![found.layer.clone()], images: vec![found.image] }))
         })?;
-        self.dispose(OPERATION, std::slice::from_ref(&found.layer));
-        let image = self.database().read(OPERATION, |connection| images::get(connection, &found.image))?;
-        if image.is_none() {
-            self.free_image_files(OPERATION, &found.image.hex(), true)?;
-        }
+        self.dispose(OPERATION, &doomed);
         Ok(found.id)
     }
 }

@@ -5,11 +5,12 @@
 //! made right now is never taken for a leftover.
 
 use layerstore_driver::{LayerId, LayerInfo};
-use layerstore_sys::Dir;
 use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::{self as sys, Dir};
 
 use crate::db::layers::LayerRow;
-use crate::db::{Durability, containers, images, layers, sessions};
+use crate::db::{Durability, layers, sessions};
+use crate::doom::needs_documents;
 use crate::error::{Explain as _, Kind, Result};
 use crate::files;
 use crate::model::{Freed, Gc};
@@ -36,7 +37,7 @@ impl Store {
         gc.leases()?;
         if !dry_run {
             let root = &self.inner().root;
-            for name in self.half_bound()? {
+            for name in sys::fs::sweep_replacements(root).explain(OPERATION, "")? {
                 gc.note("leftover", name, "a process died while it noted the runroot", 0);
             }
             for name in layerstore_driver::layout::Scratch::sweep(root).explain(OPERATION, "")? {
@@ -65,9 +66,6 @@ impl Store {
         Ok(gc.report.freed)
     }
 }
-
-/// How long what somebody may be removing is given to go by itself.
-const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Collector<'a> {
     store: &'a Store,
@@ -106,25 +104,28 @@ impl Collector<'_> {
     fn doomed_layers(&mut self) -> Result<()> {
         let left =
             |row: &LayerRow| !Lease::is_held(self.store.staging(), row.layer.id.as_str()).unwrap_or(true);
-        let mut doomed = self.store.database().read(OPERATION, layers::doomed)?;
+        // At a turn to write: who doomed these holds their leases by now.
+        let mut doomed =
+            self.store.database().rehearse(OPERATION, |transaction| layers::doomed(transaction))?;
         doomed.retain(left);
         if !doomed.is_empty() {
-            // Who removes it right now takes its lease a moment after the row is doomed, and comes to an end.
-            std::thread::sleep(MOMENT);
+            // Who was through in between has forgotten its rows before it gave the leases up.
             let still = self.store.database().read(OPERATION, layers::doomed)?;
-            doomed.retain(|row| still.iter().any(|still| still.layer.id == row.layer.id) && left(row));
+            doomed.retain(|row| still.iter().any(|still| still.layer.id == row.layer.id));
         }
         let ids: Vec<LayerId> = doomed.iter().map(|row| row.layer.id.clone()).collect();
         for row in doomed {
             let bytes = row.layer.disk_bytes.unwrap_or(0);
             self.note("layer", row.layer.id.as_str(), "its removal was not finished", bytes);
         }
-        if self.real() { self.store.destroy(OPERATION, &ids) } else { Ok(()) }
+        if !self.real() {
+            return Ok(());
+        }
+        self.store.destroy(OPERATION, &self.store.take_doomed(OPERATION, ids))
     }
 
     /// Layers of images that nothing needs; what they stood on may be next.
     fn free_layers(&mut self) -> Result<()> {
-        let real = self.real();
         let work = |transaction: &rusqlite::Connection| {
             let mut all = Vec::new();
             loop {
@@ -138,18 +139,21 @@ impl Collector<'_> {
                 }
             }
         };
-        let database = self.store.database();
-        let rows = if real {
-            database.write_freeing(OPERATION, Durability::Full, |transaction| work(transaction))?
+        let (rows, doomed) = if self.real() {
+            let (rows, doomed) = self.store.doom(OPERATION, Durability::Full, |transaction| {
+                let rows = work(transaction)?;
+                let layers: Vec<LayerId> = rows.iter().map(|row| row.layer.id.clone()).collect();
+                Ok((rows, layers))
+            })?;
+            (rows, Some(doomed))
         } else {
-            database.rehearse(OPERATION, |transaction| work(transaction))?
+            (self.store.database().rehearse(OPERATION, |transaction| work(transaction))?, None)
         };
-        let ids: Vec<LayerId> = rows.iter().map(|row| row.layer.id.clone()).collect();
         for row in rows {
             let bytes = row.layer.disk_bytes.unwrap_or(0);
             self.note("layer", row.layer.id.as_str(), "no image and no container uses it", bytes);
         }
-        if real { self.store.destroy(OPERATION, &ids) } else { Ok(()) }
+        doomed.map_or(Ok(()), |doomed| self.store.destroy(OPERATION, &doomed))
     }
 
     /// Layers that the driver has and no row knows.
@@ -174,7 +178,16 @@ impl Collector<'_> {
         for (kind, folder) in
             [("record", &folders.records), ("record", &folders.containers), ("blob", &folders.blobs)]
         {
+            if self.real() {
+                for name in sys::fs::sweep_replacements(folder).explain(OPERATION, folder.path().display())? {
+                    self.note(kind, name, "a process died while it wrote it", 0);
+                }
+            }
             for name in names(folder)? {
+                // Somebody is writing it.
+                if sys::fs::is_replacement(&name) {
+                    continue;
+                }
                 let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
                 let known = match owner {
                     // Who makes a layer writes its record before its row, with its lease in hand.
@@ -208,20 +221,8 @@ impl Collector<'_> {
     }
 
     fn image_files(&mut self) -> Result<()> {
-        let images = &self.store.folders().images;
-        let mut left = Vec::new();
-        for hex in names(images)? {
-            if self.store.free_image_files(OPERATION, &hex, false)? {
-                left.push(hex);
-            }
-        }
-        if !left.is_empty() {
-            // Whoever removes an image removes its row first and its documents a moment later.
-            std::thread::sleep(MOMENT);
-        }
-        for hex in left {
-            let there = images.try_stat(hex.as_bytes()).explain(OPERATION, &hex)?.is_some();
-            if there && self.store.free_image_files(OPERATION, &hex, self.real())? {
+        for hex in names(&self.store.folders().images)? {
+            if self.store.free_image_files(&hex, self.real())? {
                 self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }
@@ -276,24 +277,22 @@ fn names(folder: &Dir) -> Result<Vec<String>> {
 }
 
 impl Store {
-    /// Removes an image's documents if `real` and nothing needs them: no image, no container made of it (it may be
-    /// committed), nobody who is bringing it in. Says whether nothing does.
-    pub(crate) fn free_image_files(&self, operation: &'static str, hex: &str, real: bool) -> Result<bool> {
-        // Nobody begins to hold the image while the gate is closed, so its files are not being written.
-        self.database().write_freeing(operation, Durability::Relaxed, |transaction| {
-            let object = format!("sha256:{hex}");
-            let known = match object.parse() {
-                Ok(id) => {
-                    images::get(transaction, &id)?.is_some()
-                        || !containers::of_image(transaction, &id)?.is_empty()
-                }
-                Err(_) => false,
-            };
-            if known || sessions::is_held(transaction, &object)? {
+    /// Removes an image's documents if `real` and nobody needs them. Says whether there were any such.
+    fn free_image_files(&self, hex: &str, real: bool) -> Result<bool> {
+        let needed = |connection: &rusqlite::Connection| {
+            format!("sha256:{hex}").parse().map_or(Ok(false), |id| needs_documents(connection, &id))
+        };
+        if self.database().read(OPERATION, needed)? {
+            return Ok(false);
+        }
+        // At a turn to write nobody begins to hold the image, and who removed it is through with its documents.
+        self.database().write_freeing(OPERATION, Durability::Relaxed, |transaction| {
+            let there = self.folders().images.try_stat(hex.as_bytes()).explain(OPERATION, hex)?.is_some();
+            if !there || needed(transaction)? {
                 return Ok(false);
             }
             if real {
-                self.remove_image_files(hex).explain(operation, hex)?;
+                self.remove_image_files(hex).explain(OPERATION, hex)?;
             }
             Ok(true)
         })
@@ -330,21 +329,5 @@ impl Store {
             unknown = stay;
         }
         Ok(ordered)
-    }
-
-    /// Removes what processes left that died while they wrote `runroot.json`; they do so behind the gate.
-    fn half_bound(&self) -> Result<Vec<String>> {
-        let root = &self.inner().root;
-        let left = |name: &String| name.starts_with(".runroot.json.") && name.ends_with(".tmp");
-        if !names(root)?.iter().any(left) {
-            return Ok(Vec::new());
-        }
-        self.database().write(OPERATION, Durability::Relaxed, |_| {
-            let found: Vec<String> = names(root)?.into_iter().filter(left).collect();
-            for name in &found {
-                root.unlink(name.as_bytes()).explain(OPERATION, name)?;
-            }
-            Ok(found)
-        })
     }
 }

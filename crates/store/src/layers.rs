@@ -174,7 +174,7 @@ impl Store {
                 .with_layer(&id)
                 .with_hint("unmount it first"));
         }
-        self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
+        let ((), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
             let users = layers::users(transaction, &id)?;
             if !users.is_empty() {
                 let message = format!("the layer is used by {}", users.join(", "));
@@ -185,9 +185,10 @@ impl Store {
             {
                 return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is being written"));
             }
-            layers::doom(transaction, &id)
+            layers::doom(transaction, &id)?;
+            Ok(((), vec![id.clone()]))
         })?;
-        self.destroy(OPERATION, std::slice::from_ref(&id))?;
+        self.destroy(OPERATION, &doomed)?;
         Ok(id)
     }
 

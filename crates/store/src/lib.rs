@@ -54,6 +54,7 @@ pub mod config;
 mod containers;
 mod db;
 mod df;
+mod doom;
 mod durable;
 mod error;
 mod export;

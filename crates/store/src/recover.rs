@@ -53,7 +53,7 @@ impl Store {
                 left.push(row.layer.id);
             }
         }
-        if let Err(error) = self.destroy(OPERATION, &left) {
+        if let Err(error) = self.destroy(OPERATION, &self.take_doomed(OPERATION, left)) {
             // It may be mounted still; the next open tries again, and nothing else depends on it.
             found.push(format!("a removal could not be finished: {error}"));
         }

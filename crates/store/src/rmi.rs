@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use crate::db::images::ImageRow;
 use crate::db::{Durability, containers, images, layers};
+use crate::doom::Going;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::{self, short};
 use crate::model::{LayerState, Removal};
@@ -28,26 +29,19 @@ impl Store {
     /// [`InUse`](crate::Kind::InUse) with docker's words for a conflict;
     /// [`NotFound`](crate::Kind::NotFound) `No such image: …`.
     pub fn remove_image(&self, image: &str, force: bool) -> Result<Vec<Removal>> {
-        let (records, images, doomed, renamed) =
-            self.database().write_freeing(OPERATION, Durability::Full, |transaction| {
-                let mut remover = Remover {
-                    connection: transaction,
-                    driver: &**self.driver(),
-                    text: image,
-                    records: Vec::new(),
-                    images: Vec::new(),
-                    doomed: Vec::new(),
-                    renamed: Vec::new(),
-                };
-                remover.remove(force)?;
-                Ok((remover.records, remover.images, remover.doomed, remover.renamed))
-            })?;
-        for id in &images {
-            // A container of it may stay, and may be committed: then its documents stay too.
-            if let Err(error) = self.free_image_files(OPERATION, &id.hex(), true) {
-                tracing::warn!(image = %id, %error, "files of a removed image stay until the next gc");
-            }
-        }
+        let ((records, renamed), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
+            let mut remover = Remover {
+                connection: transaction,
+                driver: &**self.driver(),
+                text: image,
+                records: Vec::new(),
+                images: Vec::new(),
+                doomed: Vec::new(),
+                renamed: Vec::new(),
+            };
+            remover.remove(force)?;
+            Ok(((remover.records, remover.renamed), Going { layers: remover.doomed, images: remover.images }))
+        })?;
         self.follow_names(&renamed);
         self.dispose(OPERATION, &doomed);
         Ok(records)

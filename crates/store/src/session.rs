@@ -16,6 +16,7 @@ use layerstore_sys::lock::{Lock, Mode};
 use layerstore_sys::{self as sys, Dir};
 
 use crate::db::{Durability, layers, sessions};
+use crate::doom::Going;
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::store::Store;
 
@@ -209,80 +210,19 @@ impl Store {
     /// is dead or the caller's own. Returns the layers that went.
     pub(crate) fn reap(&self, session: &str) -> Result<Vec<LayerId>> {
         const OPERATION: &str = "recover";
-        let doomed = self.database().write_freeing(OPERATION, Durability::Relaxed, |transaction| {
+        let ((), doomed) = self.doom(OPERATION, Durability::Relaxed, |transaction| {
             let left = layers::of_session(transaction, session)?;
             for row in &left {
                 layers::doom(transaction, &row.layer.id)?;
             }
+            let held = sessions::held_by(transaction, session)?;
             sessions::delete(transaction, session)?;
-            Ok(left.into_iter().map(|row| row.layer.id).collect::<Vec<_>>())
+            // Ids of images are digests, those of layers are not.
+            let images = held.iter().filter_map(|object| object.parse().ok()).collect();
+            Ok(((), Going { layers: left.into_iter().map(|row| row.layer.id).collect(), images }))
         })?;
         Lease::clear(self.staging(), &file_name(session));
         self.destroy(OPERATION, &doomed)?;
-        Ok(doomed)
-    }
-
-    /// Removes doomed layers from disk, children first, and forgets them.
-    pub(crate) fn destroy(&self, operation: &'static str, doomed: &[LayerId]) -> Result<()> {
-        let mut gone = Vec::new();
-        let mut failed = None;
-        let mut leases = Vec::new();
-        for id in doomed {
-            // Tells whoever opens the store that somebody is at it. Without one (the disk may be full) it is done
-            // twice, which is no harm.
-            leases.extend(Lease::take(self.staging(), id.as_str(), operation).ok());
-            match self.destroy_one(operation, id) {
-                Ok(()) => gone.push(id.clone()),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        if !gone.is_empty() {
-            // A row that comes back after a power cut is cleared by the next open.
-            self.database().write_freeing(operation, Durability::Relaxed, |transaction| {
-                layers::forget(transaction, &gone)
-            })?;
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// The same for layers whose rows say already that they go: what the caller asked for is done and durable, so
-    /// what cannot be freed now is told, and freed by the next open or `gc`.
-    pub(crate) fn dispose(&self, operation: &'static str, doomed: &[LayerId]) {
-        if let Err(error) = self.destroy(operation, doomed) {
-            tracing::warn!(%error, "removed, but its space is freed later: the next command or gc tries again");
-        }
-    }
-
-    fn destroy_one(&self, operation: &'static str, id: &LayerId) -> Result<()> {
-        match self.driver().remove(id) {
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) if error.kind() == Kind::InUse && self.remove_orphans_over(operation, id)? => {
-                tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
-                self.driver().remove(id).explain(operation, id)?;
-            }
-            removed => removed.explain(operation, id)?,
-        }
-        self.remove_layer_files(id).explain(operation, id)
-    }
-
-    /// Removes the layers over this one that no row knows and nobody is making: a process died between making
-    /// a layer and its row, or a power cut took back the removal of a layer but not that of its row. Says whether
-    /// there were any.
-    fn remove_orphans_over(&self, operation: &'static str, id: &LayerId) -> Result<bool> {
-        let unknown = self.unknown_layers(operation)?;
-        let mut over = vec![id.clone()];
-        // Children come before their parents in the list.
-        for info in unknown.iter().rev() {
-            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) {
-                over.push(info.id.clone());
-            }
-        }
-        for orphan in over.iter().skip(1).rev() {
-            match self.driver().remove(orphan) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                removed => removed.explain(operation, orphan)?,
-            }
-        }
-        Ok(over.len() > 1)
+        Ok(doomed.into_ids())
     }
 }

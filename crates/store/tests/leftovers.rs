@@ -56,3 +56,23 @@ fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
     assert!(!layer.exists(), "the next open frees it");
     assert_eq!(store.driver().layers().unwrap().len(), store.layers().unwrap().len());
 }
+
+/// A layer goes after those above it, whoever began to remove them and did not come to the end.
+#[test]
+fn an_image_goes_although_the_removal_of_what_lies_on_it_was_not_finished() {
+    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
+    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
+    small().pull(&store, &["small:1"]).unwrap();
+    let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
+    let layer = disk.path().join("root/overlay2").join(container.layer.as_str());
+    let chattr = |flag: &str| {
+        assert!(std::process::Command::new("chattr").arg(flag).arg(&layer).status().unwrap().success());
+    };
+    chattr("+i");
+    store.remove_container(&container.id, false).unwrap();
+    assert!(layer.exists());
+    chattr("-i");
+    store.remove_image("small:1", false).unwrap();
+    assert!(store.driver().layers().unwrap().is_empty());
+    assert!(store.gc(true).unwrap().freed.is_empty(), "nothing is left for gc");
+}

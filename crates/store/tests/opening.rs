@@ -120,3 +120,22 @@ fn the_root_is_private() {
         assert_eq!(mode & 0o777, 0o700, "{directory}");
     }
 }
+
+/// What the next command of a script would have to make again, and to wait for the disk for.
+#[test]
+fn closing_and_opening_rewrite_nothing() {
+    use std::os::unix::fs::MetadataExt as _;
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small"]).unwrap();
+    drop(store);
+    let log = scratch.root().join("layerstore.db-wal");
+    let memo = scratch.path().join("run/overlay2/found.memo");
+    let state = || (std::fs::metadata(&log).unwrap(), std::fs::metadata(&memo).unwrap());
+    let before = state();
+    assert!(before.0.len() > 0, "the last connection folded the log into the database");
+    drop(scratch.open("overlay2"));
+    let after = state();
+    assert_eq!((before.0.ino(), before.0.len()), (after.0.ino(), after.0.len()), "the log was made again");
+    assert_eq!(before.1.ino(), after.1.ino(), "what was found about the root was written again");
+}

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::dir::Dir;
 use crate::error::{Errno, Error, Result, call, show};
 use crate::file::File;
+use crate::lock::{Lock, Mode as LockMode};
 use crate::stat::{FileType, Stat};
 
 /// Opens a file for reading by path, following symlinks.
@@ -207,30 +208,85 @@ pub fn write_atomic(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result
     written
 }
 
+/// What the name of a file ends with that gets its own in a moment.
+const TEMPORARY: &str = ".tmp";
+
 /// Replaces the file `name` in `dir` at once, for everybody who looks; nothing is made durable: a power cut may
 /// leave an empty file. Several processes may do so at the same time.
 ///
+/// ```text
+/// .NAME.PID.COUNT.tmp   the new content until it has its name, locked (flock) by who writes it
+/// ```
+///
 /// # Errors
-/// Those of `openat`, `write` and `renameat2`; the temporary file is removed then.
+/// Those of `openat`, `flock`, `write` and `renameat2`; the temporary file is removed then.
 pub fn replace(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result<()> {
     use std::sync::atomic::{AtomicU64, Ordering};
     // Names this attempt among those of the process, which is named by its number.
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let suffix = format!(".{}.{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let temporary = [b".".as_slice(), name, suffix.as_bytes()].concat();
-    match dir.unlink(&temporary) {
-        Err(error) if !error.is_not_found() => return Err(error),
-        _ => {}
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let suffix = format!(".{}.{count}{TEMPORARY}", std::process::id());
+        let temporary = [b".".as_slice(), name, suffix.as_bytes()].concat();
+        let file = match dir.create_file(&temporary, mode) {
+            // Of a process that died and had our number.
+            Err(error) if error.is_exists() => {
+                dir.unlink(&temporary)?;
+                continue;
+            }
+            created => created?,
+        };
+        let written = Lock::wait(file, LockMode::Exclusive)
+            .and_then(|lock| lock.file().write_all_at(content, 0).map(|()| lock))
+            .and_then(|lock| dir.rename(&temporary, dir, name).map(|()| drop(lock)));
+        match written {
+            // Taken for a leftover before it was locked. In a directory that is gone the next attempt makes none.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                // The first error is the one to report.
+                let _ = dir.unlink(&temporary);
+                return Err(error);
+            }
+            Ok(()) => return Ok(()),
+        }
     }
-    let written = dir
-        .create_file(&temporary, mode)
-        .and_then(|file| file.write_all_at(content, 0))
-        .and_then(|()| dir.rename(&temporary, dir, name));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = dir.unlink(&temporary);
+}
+
+/// Removes what processes left in `dir` that died in [`replace`], and gives the names of what had begun.
+///
+/// # Errors
+/// Those of the calls made.
+pub fn sweep_replacements(dir: &Dir) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for entry in dir.entries()? {
+        let Ok(name) = String::from_utf8(entry.name) else { continue };
+        if !is_replacement(&name) {
+            continue;
+        }
+        let file = match dir.open_file(name.as_bytes()) {
+            Err(error) if error.is_not_found() => continue,
+            opened => opened?,
+        };
+        let Ok(lock) = Lock::attempt(file, LockMode::Exclusive)? else { continue };
+        // Made, but not locked yet: its maker makes another, and nothing died.
+        let young = lock.file().stat()?.size == 0;
+        match dir.unlink(name.as_bytes()) {
+            // It got its name since it was opened.
+            Err(error) if error.is_not_found() => {}
+            unlinked => {
+                unlinked?;
+                if !young {
+                    gone.push(name);
+                }
+            }
+        }
     }
-    written
+    Ok(gone)
+}
+
+/// Whether a file is named as [`replace`] names what has no name yet.
+pub fn is_replacement(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
 #[cfg(test)]
@@ -240,5 +296,33 @@ mod tests {
     #[test]
     fn making_directories_where_there_can_be_none_fails_and_ends() {
         assert!(make_dirs("/proc/self/none/there", 0o700).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn replacing_goes_on_while_what_the_dead_left_is_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        dir.create_file(b".record.1.0.tmp", 0o600).unwrap().write_all_at(b"ha", 0).unwrap();
+        assert_eq!(sweep_replacements(&dir).unwrap(), [".record.1.0.tmp"]);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| (0..500).for_each(|_| replace(&dir, b"record", b"all", 0o600).unwrap()))
+                })
+                .collect();
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                sweep_replacements(&dir).unwrap();
+            }
+        });
+        assert_eq!(read(scratch.path().join("record"), 10).unwrap(), b"all");
+        assert_eq!(dir.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn replacing_in_a_directory_that_is_gone_fails_and_ends() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        drop(scratch);
+        assert!(replace(&dir, b"record", b"all", 0o600).unwrap_err().is_not_found());
     }
 }

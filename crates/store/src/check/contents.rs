@@ -59,7 +59,7 @@ impl Checker<'_> {
         if !any {
             return Ok(());
         }
-        let doomed = self.store.database().write(OPERATION, Durability::Full, |transaction| {
+        let ((), doomed) = self.store.doom(OPERATION, Durability::Full, |transaction| {
             let mut doomed: Vec<LayerId> = Vec::new();
             // Children come after their parents.
             for id in held.iter().rev() {
@@ -68,7 +68,7 @@ impl Checker<'_> {
                     doomed.push(id.clone());
                 }
             }
-            Ok(doomed)
+            Ok(((), doomed))
         })?;
         self.store.destroy(OPERATION, &doomed)
     }

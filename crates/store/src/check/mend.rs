@@ -51,7 +51,7 @@ impl Checker<'_> {
 
     /// Drops damaged layers that nothing uses.
     fn unneeded(&mut self) -> Result<()> {
-        let doomed = self.store.database().write(OPERATION, Durability::Full, |transaction| {
+        let ((), doomed) = self.store.doom(OPERATION, Durability::Full, |transaction| {
             let mut doomed: Vec<LayerId> = Vec::new();
             for row in damage::all(transaction)?.into_iter().rev() {
                 if damage::is_of_image(&row) && layers::is_free(transaction, &row.layer.id)? {
@@ -59,10 +59,10 @@ impl Checker<'_> {
                     doomed.push(row.layer.id);
                 }
             }
-            Ok(doomed)
+            Ok(((), doomed))
         })?;
         self.store.destroy(OPERATION, &doomed)?;
-        for id in doomed {
+        for id in doomed.into_ids() {
             self.settle(id.as_str(), "removed: nothing uses it");
         }
         Ok(())

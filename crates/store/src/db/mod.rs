@@ -132,6 +132,17 @@ impl Database {
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
+        self.write_and(operation, durability, work, |_| ()).map(|(result, ())| result)
+    }
+
+    /// As [`Database::write`]; `committed` comes after the transaction, and before anybody else's.
+    pub(crate) fn write_and<T, U>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+        committed: impl FnOnce(&T) -> U,
+    ) -> Result<(T, U)> {
         let mut connection = self.connection()?;
         let gate = self.gate(operation)?;
         let level = if durability == Durability::Full { "FULL" } else { "NORMAL" };
@@ -140,9 +151,10 @@ impl Database {
             connection.transaction_with_behavior(TransactionBehavior::Immediate).explain(operation, "")?;
         let result = work(&transaction)?;
         transaction.commit().explain(operation, "")?;
+        let more = committed(&result);
         drop(gate);
         self.give_back(connection);
-        Ok(result)
+        Ok((result, more))
     }
 
     /// As [`Database::write`], for a transaction that frees space or finds damage: on a full disk it draws on the
@@ -153,8 +165,19 @@ impl Database {
         durability: Durability,
         work: impl Fn(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
+        self.write_freeing_and(operation, durability, work, |_| ()).map(|(result, ())| result)
+    }
+
+    /// As [`Database::write_freeing`] and [`Database::write_and`].
+    pub(crate) fn write_freeing_and<T, U>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        work: impl Fn(&Transaction<'_>) -> Result<T>,
+        committed: impl Fn(&T) -> U,
+    ) -> Result<(T, U)> {
         loop {
-            match self.write(operation, durability, &work) {
+            match self.write_and(operation, durability, &work, &committed) {
                 Err(error) if error.kind() == Kind::NoSpace && reserve::draw(&self.root) => {}
                 written => return written,
             }

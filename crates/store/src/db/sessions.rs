@@ -39,6 +39,14 @@ pub(crate) fn of_processes(connection: &Connection) -> Result<Vec<String>> {
         .explain(OPERATION, "")
 }
 
+/// What a session holds.
+pub(crate) fn held_by(connection: &Connection, session: &str) -> Result<Vec<String>> {
+    connection
+        .prepare_cached("SELECT object FROM holds WHERE session = ?")
+        .and_then(|mut statement| statement.query_map([session], |row| row.get(0))?.collect())
+        .explain(OPERATION, "")
+}
+
 /// Whether a living or dead session holds an object.
 pub(crate) fn is_held(connection: &Connection, object: &str) -> Result<bool> {
     connection

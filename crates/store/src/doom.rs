@@ -1,0 +1,181 @@
+//! Layers and images on their way out: doomed by a row, removed from disk, forgotten.
+//!
+//! Invariant: who dooms layers holds their leases before anybody else can write. So a doomed row that was there at a
+//! turn to write, and whose lease nobody holds, is what a dead process left. The documents of an image go before
+//! anybody else can write, too.
+
+use layerstore_changeset::{Context, Digest};
+use layerstore_driver::{Kind, LayerId};
+use rusqlite::{Connection, Transaction};
+
+use crate::db::{Durability, containers, images, layers, sessions};
+use crate::error::{Explain as _, Result};
+use crate::session::Lease;
+use crate::store::Store;
+
+/// Layers whose rows say that they go, children first, and the leases that tell others that somebody is at it.
+#[derive(Debug)]
+pub(crate) struct Doomed {
+    ids: Vec<LayerId>,
+    _leases: Vec<Lease>,
+}
+
+/// What a transaction takes away.
+#[derive(Debug, Default)]
+pub(crate) struct Going {
+    /// Layers, children first.
+    pub(crate) layers: Vec<LayerId>,
+    /// Images that have no row any more, or lost a container: their documents go if nothing else needs them.
+    pub(crate) images: Vec<Digest>,
+}
+
+impl From<Vec<LayerId>> for Going {
+    fn from(layers: Vec<LayerId>) -> Self {
+        Self { layers, images: Vec::new() }
+    }
+}
+
+impl Doomed {
+    /// The layers.
+    pub(crate) fn into_ids(self) -> Vec<LayerId> {
+        self.ids
+    }
+}
+
+/// Whether somebody needs an image's documents: the image itself, a container made of it (it may be committed), or who
+/// is bringing it in.
+pub(crate) fn needs_documents(connection: &Connection, image: &Digest) -> Result<bool> {
+    Ok(images::get(connection, image)?.is_some()
+        || !containers::of_image(connection, image)?.is_empty()
+        || sessions::is_held(connection, &image.to_string())?)
+}
+
+impl Store {
+    /// One transaction that may doom layers and images: `work` gives them beside its own result.
+    pub(crate) fn doom<T, G: Into<Going>>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        work: impl Fn(&Transaction<'_>) -> Result<(T, G)>,
+    ) -> Result<(T, Doomed)> {
+        let work = |transaction: &Transaction<'_>| {
+            let (result, going) = work(transaction)?;
+            let mut going: Going = going.into();
+            let mut unneeded = Vec::new();
+            for image in going.images.drain(..) {
+                if !needs_documents(transaction, &image)? {
+                    unneeded.push(image);
+                }
+            }
+            Ok((result, Going { images: unneeded, ..going }))
+        };
+        let ((result, going), leases) =
+            self.database().write_freeing_and(operation, durability, work, |(_, going)| {
+                for image in &going.images {
+                    if let Err(error) = self.remove_image_files(&image.hex()) {
+                        tracing::warn!(%image, %error, "files of a removed image stay until the next gc");
+                    }
+                }
+                self.leases_of(operation, &going.layers)
+            })?;
+        Ok((result, Doomed { ids: going.layers, _leases: leases }))
+    }
+
+    /// Layers that others doomed who are dead.
+    pub(crate) fn take_doomed(&self, operation: &'static str, ids: Vec<LayerId>) -> Doomed {
+        Doomed { _leases: self.leases_of(operation, &ids), ids }
+    }
+
+    /// Without a lease (the disk may be full) a layer is removed twice, which is no harm.
+    fn leases_of(&self, operation: &'static str, ids: &[LayerId]) -> Vec<Lease> {
+        ids.iter().filter_map(|id| Lease::take(self.staging(), id.as_str(), operation).ok()).collect()
+    }
+
+    /// Removes doomed layers from disk and forgets them.
+    pub(crate) fn destroy(&self, operation: &'static str, doomed: &Doomed) -> Result<()> {
+        let mut gone = Vec::new();
+        let mut failed = None;
+        for id in &doomed.ids {
+            match self.destroy_one(operation, id, &doomed.ids) {
+                Ok(()) => gone.push(id.clone()),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if !gone.is_empty() {
+            // A row that comes back after a power cut is cleared by the next open.
+            self.database().write_freeing(operation, Durability::Relaxed, |transaction| {
+                layers::forget(transaction, &gone)
+            })?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The same where what the caller asked for is done and durable: what cannot be freed now is told, and freed by
+    /// the next open or `gc`.
+    pub(crate) fn dispose(&self, operation: &'static str, doomed: &Doomed) {
+        if let Err(error) = self.destroy(operation, doomed) {
+            tracing::warn!(%error, "removed, but its space is freed later: the next command or gc tries again");
+        }
+    }
+
+    /// `own` are the layers that the caller is removing.
+    fn destroy_one(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<()> {
+        match self.driver().remove(id) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if error.kind() == Kind::InUse => {
+                let finished = self.finish_over(operation, id, own)?;
+                if self.remove_orphans_over(operation, id)? {
+                    tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
+                } else if !finished {
+                    return Err(error).explain(operation, id);
+                }
+                self.driver().remove(id).explain(operation, id)?;
+            }
+            removed => removed.explain(operation, id)?,
+        }
+        self.remove_layer_files(id).explain(operation, id)
+    }
+
+    /// Sees the layers over this one to their end that others doomed before. Says whether there were any.
+    ///
+    /// Who removes layers waits for those above only, so nobody waits for each other in a circle.
+    fn finish_over(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<bool> {
+        let over = || -> Result<Vec<LayerId>> {
+            let doomed = self.database().read(operation, layers::doomed)?.into_iter().map(|row| row.layer.id);
+            // Their rows have let go of the parent; on disk they have not.
+            let lies = |layer: &LayerId| {
+                self.driver().layer(layer).is_ok_and(|info| info.parent.as_ref() == Some(id))
+            };
+            Ok(doomed.filter(|layer| !own.contains(layer) && lies(layer)).collect())
+        };
+        let found = over()?;
+        let patient = Context::new();
+        for layer in &found {
+            Lease::wait(self.staging(), layer.as_str(), &patient, operation)?;
+        }
+        // Whose remover died, or could not do it, is tried once more.
+        self.destroy(operation, &self.take_doomed(operation, over()?))?;
+        Ok(!found.is_empty())
+    }
+
+    /// Removes the layers over this one that no row knows and nobody is making: a process died between making
+    /// a layer and its row, or a power cut took back the removal of a layer but not that of its row. Says whether
+    /// there were any.
+    fn remove_orphans_over(&self, operation: &'static str, id: &LayerId) -> Result<bool> {
+        let unknown = self.unknown_layers(operation)?;
+        let mut over = vec![id.clone()];
+        // Children come before their parents in the list.
+        for info in unknown.iter().rev() {
+            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) {
+                over.push(info.id.clone());
+            }
+        }
+        for orphan in over.iter().skip(1).rev() {
+            match self.driver().remove(orphan) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                removed => removed.explain(operation, orphan)?,
+            }
+        }
+        Ok(over.len() > 1)
+    }
+}
