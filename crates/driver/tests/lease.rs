@@ -148,6 +148,34 @@ fn a_mount_at_a_path_is_there_until_it_is_unmounted(
 }
 
 #[rstest]
+fn an_overview_says_what_asking_for_each_layer_says_and_ends_no_later_mount(
+    #[values(Kernel::This, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let driver = Plain::open(top.path());
+        let (first, second, third) =
+            (driver.target("first"), driver.target("second"), driver.target("third"));
+        let (layer, other) = (id("layer"), id("other"));
+        driver.mount(&layer, &writable(), &first).unwrap();
+        driver.mount(&other, &read_only(), &second).unwrap();
+        let overview = driver.leases.overview().unwrap();
+        for id in [&layer, &other, &id("neither")] {
+            assert_eq!(overview.uses(id).unwrap(), driver.leases.uses(id).unwrap());
+        }
+        // What is mounted after the overview has looked at the mount table is no dead use.
+        driver.mount(&other, &read_only(), &third).unwrap();
+        assert_eq!(overview.uses(&other).unwrap().len(), 2);
+        assert_eq!(driver.mounts(&other).unwrap().len(), 2);
+        driver.unmount(&layer, &first).unwrap();
+        assert_eq!(overview.uses(&layer).unwrap(), []);
+        driver.unmount(&other, &second).unwrap();
+        driver.unmount(&other, &third).unwrap();
+        nothing_is_left(&driver);
+    });
+}
+
+#[rstest]
 fn plans_of_every_shape_can_be_attached(
     #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values("bind-of-plan", "overlay-of-plan", "mapped", "mapped-bind")] layer: &str,

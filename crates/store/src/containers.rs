@@ -3,6 +3,7 @@
 //! What is mounted is asked of the kernel and the driver's leases, never of a counter in the database.
 
 use layerstore_changeset::Context;
+use layerstore_driver::lease::{Place, Use};
 use layerstore_driver::{Base, CreateOptions, LayerId, PathChange, Usage};
 
 use crate::db::layers::{LayerOrigin, NewLayer};
@@ -116,8 +117,14 @@ impl Store {
     /// [`System`](crate::Kind::System).
     pub fn containers(&self) -> Result<Vec<Container>> {
         const OPERATION: &str = "list containers";
-        let found = self.database().read(OPERATION, containers::all)?;
-        found.into_iter().map(|container| self.with_mounts(OPERATION, container)).collect()
+        let mut found = self.database().read(OPERATION, containers::all)?;
+        // One look at all mounts: the many containers that are not mounted cost nothing.
+        let overview = self.driver().leases().overview().explain(OPERATION, "")?;
+        for container in &mut found {
+            let uses = overview.uses(&container.layer).explain(OPERATION, &container.layer)?;
+            set_mounts(container, uses);
+        }
+        Ok(found)
     }
 
     /// One container, by name, id or unique prefix of an id.
@@ -126,20 +133,14 @@ impl Store {
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an ambiguous prefix.
     pub fn container(&self, container: &str) -> Result<Container> {
         const OPERATION: &str = "inspect";
-        let found = self.find_container(OPERATION, container)?;
-        self.with_mounts(OPERATION, found)
+        let mut found = self.find_container(OPERATION, container)?;
+        let uses = self.driver().leases().uses(&found.layer).explain(OPERATION, &found.layer)?;
+        set_mounts(&mut found, uses);
+        Ok(found)
     }
 
     pub(crate) fn find_container(&self, operation: &'static str, container: &str) -> Result<Container> {
         self.database().read(operation, |connection| lookup::container(connection, operation, container))
-    }
-
-    fn with_mounts(&self, operation: &'static str, mut container: Container) -> Result<Container> {
-        container.mounted = self.is_mounted(operation, &container.layer)?;
-        if container.mounted {
-            container.mounts = self.mounts_of(operation, &container.layer)?;
-        }
-        Ok(container)
     }
 
     /// What a container changed, or what an image's topmost layer did; sorted by path.
@@ -229,6 +230,18 @@ impl Store {
         self.dispose(OPERATION, &doomed);
         Ok(found.id)
     }
+}
+
+/// Says of a container where it is mounted.
+fn set_mounts(container: &mut Container, uses: Vec<Use>) {
+    container.mounted = !uses.is_empty();
+    container.mounts = uses
+        .into_iter()
+        .filter_map(|using| match using.place {
+            Place::Attached { target, here: true } => Some(target),
+            _ => None,
+        })
+        .collect();
 }
 
 /// Whether a unique column holds the value already.

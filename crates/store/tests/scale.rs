@@ -8,24 +8,94 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
 use layerstore::{ContainerOptions, Context, MountOptions};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn scale() -> usize {
     std::env::var("LAYERSTORE_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(3000)
 }
 
-/// What the traced process runs: the life of a container.
+/// What the traced process runs: the life of a container, or a list of them.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os("LAYERSTORE_TEST_CHILD") else { return };
-    let store = open(config_at(&PathBuf::from(path), "overlay2")).unwrap();
+    let path = PathBuf::from(path);
+    let statements = Statements::listen();
+    let store = open(config_at(&path, "overlay2")).unwrap();
+    if std::env::var_os("LAYERSTORE_TEST_LIST").is_some() {
+        store.containers().unwrap();
+        return;
+    }
     let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
     store.mount(&made.id, &MountOptions::default()).unwrap();
     store.unmount(&made.id, None).unwrap();
     store.remove_container(&made.id, false).unwrap();
+    if let Some(output) = std::env::var_os("LAYERSTORE_TEST_STATEMENTS") {
+        std::fs::write(output, serde_json::to_vec(&*statements.0.lock().unwrap()).unwrap()).unwrap();
+    }
+}
+
+/// A statement's text, how often it ended, and the steps that all of it took.
+type Counts = BTreeMap<String, (u64, u64)>;
+
+/// Every statement that the store's database runs in this process.
+#[derive(Clone, Default)]
+struct Statements(Arc<Mutex<Counts>>);
+
+impl Statements {
+    fn listen() -> Self {
+        let statements = Self::default();
+        let filter = Targets::new().with_target("layerstore::sql", Level::TRACE);
+        tracing_subscriber::registry().with(statements.clone().with_filter(filter)).init();
+        statements
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Statements {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        #[derive(Default)]
+        struct Read(String, u64);
+        impl Visit for Read {
+            fn record_i64(&mut self, field: &Field, value: i64) {
+                if field.name() == "steps" {
+                    self.1 = value.unsigned_abs();
+                }
+            }
+            fn record_str(&mut self, field: &Field, value: &str) {
+                if field.name() == "sql" {
+                    value.clone_into(&mut self.0);
+                }
+            }
+            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+        }
+        let mut read = Read::default();
+        event.record(&mut read);
+        let mut statements = self.0.lock().unwrap();
+        let (count, steps) = statements.entry(read.0).or_default();
+        *count += 1;
+        *steps += read.1;
+    }
+}
+
+/// The statements of a container's life.
+fn statements(scratch: &Scratch) -> Counts {
+    let output = scratch.path().join("statements");
+    let ended = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env("LAYERSTORE_TEST_CHILD", scratch.path())
+        .env("LAYERSTORE_TEST_STATEMENTS", &output)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    serde_json::from_slice(&std::fs::read(output).unwrap()).unwrap()
 }
 
 /// Rows and directories of `count` layers, each of an image of its own.
@@ -74,7 +144,7 @@ fn radix32(mut number: usize) -> String {
 }
 
 /// How often the traced process makes each call.
-fn calls(scratch: &Scratch) -> BTreeMap<String, i64> {
+fn calls(scratch: &Scratch, lists: bool) -> BTreeMap<String, i64> {
     let output = scratch.path().join("calls");
     let traced = Command::new("strace")
         .args(["-f", "-c", "-U", "name,calls", "-o"])
@@ -82,6 +152,7 @@ fn calls(scratch: &Scratch) -> BTreeMap<String, i64> {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("LAYERSTORE_TEST_CHILD", scratch.path())
+        .envs(lists.then_some(("LAYERSTORE_TEST_LIST", "1")))
         .output()
         .expect("install strace");
     assert!(traced.status.success(), "{}", String::from_utf8_lossy(&traced.stderr));
@@ -110,8 +181,9 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
     let store = scratch.open("overlay2");
     small().pull(&store, &["small"]).unwrap();
     grow(&scratch, 10);
-    calls(&scratch);
-    let few = calls(&scratch);
+    calls(&scratch, false);
+    let (few, few_statements) = (calls(&scratch, false), statements(&scratch));
+    assert!(few_statements.len() > 10, "nobody heard the statements: {few_statements:?}");
     drop(store);
     {
         let mut connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
@@ -126,13 +198,30 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
         .unwrap()
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
-    calls(&scratch);
-    let many = calls(&scratch);
+    calls(&scratch, false);
+    let (many, many_statements) = (calls(&scratch, false), statements(&scratch));
     for (name, count) in &many {
         let before = few.get(name).copied().unwrap_or(0);
         // A page more of the database here or there, and what the WAL happens to need.
         assert!((count - before).abs() <= 30, "{name}: {before} calls with few layers, {count} with many");
     }
+    let (all, steps) = many_statements.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    println!(
+        "the life of a container: {} calls, {all} statements in {steps} steps; with 10 layers {} calls, {} steps",
+        many.values().sum::<i64>(),
+        few.values().sum::<i64>(),
+        few_statements.values().map(|it| it.1).sum::<u64>()
+    );
+    for (sql, (count, steps)) in &many_statements {
+        let (before, steps_before) = few_statements.get(sql).copied().unwrap_or_default();
+        assert_eq!(*count, before, "with few layers {before} times, with many {count}: {sql}");
+        // The depth of an index, not the number of rows.
+        assert!(
+            *steps <= 2 * steps_before + 20,
+            "{steps_before} steps with few layers, {steps} with many: {sql}"
+        );
+    }
+    assert_eq!(many_statements.len(), few_statements.len());
     let slower = if cfg!(debug_assertions) { 20 } else { 1 };
     let open = fastest(|| drop(scratch.open("overlay2")));
     let store = scratch.open("overlay2");
@@ -142,4 +231,34 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
     assert!(open < Duration::from_millis(50) * slower, "opening took {open:?}");
     assert!(layers < Duration::from_millis(200) * slower, "listing layers took {layers:?}");
     assert!(images < Duration::from_millis(200) * slower, "listing images took {images:?}");
+}
+
+/// A list looks at all mounts at once: a container that is not mounted costs no call, one that is a handful.
+#[test]
+fn a_list_of_containers_costs_calls_for_those_that_are_mounted_only() {
+    const CONTAINERS: usize = 100;
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small"]).unwrap();
+    let make = || store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap().id;
+    let total = |lists: BTreeMap<String, i64>| lists.values().sum::<i64>();
+    let made: Vec<String> = (0..CONTAINERS).map(|_| make()).collect();
+    calls(&scratch, true);
+    let few = total(calls(&scratch, true));
+    let more: Vec<String> = (0..CONTAINERS).map(|_| make()).collect();
+    let many = total(calls(&scratch, true));
+    assert!(many - few < CONTAINERS as i64 / 2, "{few} calls, with {CONTAINERS} containers more {many}");
+    for id in &made {
+        store.mount(id, &MountOptions::default()).unwrap();
+    }
+    let mounted = total(calls(&scratch, true));
+    let each = (mounted - many) as f64 / CONTAINERS as f64;
+    println!(
+        "a list of {} containers: {many} calls, and {each:.1} for each of those that are mounted",
+        2 * CONTAINERS
+    );
+    assert!(each < 14.0, "{each:.1} calls for each mounted container");
+    for id in made.iter().chain(&more) {
+        store.remove_container(id, true).unwrap();
+    }
 }

@@ -9,6 +9,7 @@
 //! id parent device root mount-point options optional* - type source super-options
 //! ```
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -110,22 +111,66 @@ pub fn find(
     target: &Path,
     namespace: &MountNamespace,
 ) -> Result<Option<MountEntry>> {
-    let here = MountNamespace::current()?.same(namespace);
-    if let Some(unique) = id.unique
-        && (here || namespace.id.is_some())
-    {
-        match crate::statmount::lookup(unique, if here { None } else { namespace.id }) {
-            // EINVAL: a kernel that cannot ask about other namespaces (before 6.11). EPERM: one that is not ours
-            // to ask about.
-            Err(error) if matches!(error.errno(), Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
-            answer => return answer,
+    Finder::default().find(id, device, target, namespace)
+}
+
+/// Finds many mounts: what they share is asked of the kernel once, when it is first needed. So it may not know a
+/// mount that came later; whoever acts on a missing one asks again ([`find`]). For one thread.
+#[derive(Debug, Default)]
+pub struct Finder {
+    here: OnceCell<MountNamespace>,
+    table: OnceCell<Vec<MountEntry>>,
+}
+
+impl Finder {
+    /// The calling thread's mount namespace.
+    ///
+    /// # Errors
+    /// Those of opening `/proc/thread-self/ns/mnt`.
+    pub fn here(&self) -> Result<MountNamespace> {
+        match self.here.get() {
+            Some(here) => Ok(*here),
+            None => MountNamespace::current().map(|here| *self.here.get_or_init(|| here)),
         }
     }
-    let entries = if here { Some(self::here()?) } else { in_namespace(namespace)? };
-    Ok(entries
-        .into_iter()
-        .flatten()
-        .find(|entry| entry.id == id.reusable && entry.may_have(device) && entry.mount_point == target))
+
+    /// As [`find`].
+    ///
+    /// # Errors
+    /// Those of `statmount` and of reading `/proc`.
+    pub fn find(
+        &self,
+        id: MountId,
+        device: DeviceId,
+        target: &Path,
+        namespace: &MountNamespace,
+    ) -> Result<Option<MountEntry>> {
+        let here = self.here()?.same(namespace);
+        if let Some(unique) = id.unique
+            && (here || namespace.id.is_some())
+        {
+            match crate::statmount::lookup(unique, if here { None } else { namespace.id }) {
+                // EINVAL: a kernel that cannot ask about other namespaces (before 6.11). EPERM: one that is not
+                // ours to ask about.
+                Err(error) if matches!(error.errno(), Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
+                answer => return answer,
+            }
+        }
+        let is_it = |entry: &MountEntry| {
+            entry.id == id.reusable && entry.may_have(device) && entry.mount_point == target
+        };
+        if here {
+            return Ok(self.table()?.iter().find(|entry| is_it(entry)).cloned());
+        }
+        Ok(in_namespace(namespace)?.into_iter().flatten().find(is_it))
+    }
+
+    fn table(&self) -> Result<&[MountEntry]> {
+        match self.table.get() {
+            Some(table) => Ok(table),
+            None => here().map(|table| self.table.get_or_init(|| table).as_slice()),
+        }
+    }
 }
 
 /// The mounts of another namespace, as one of its threads sees them; none when it has none.

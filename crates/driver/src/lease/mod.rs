@@ -18,9 +18,11 @@
 mod lock;
 mod record;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::mountinfo::Finder;
 use layerstore_sys::process::{self, MountNamespace};
 use layerstore_sys::{self as sys, Dir};
 
@@ -29,6 +31,7 @@ use crate::id::LayerId;
 use crate::plan::Access;
 
 pub use lock::LayerLock;
+use record::Liveness;
 pub(crate) use record::{Attached, Held, Record};
 pub use record::{Place, Use};
 
@@ -133,12 +136,34 @@ impl Leases {
     /// # Errors
     /// `Corrupt` for a record that cannot be read, `System`.
     pub fn uses(&self, id: &LayerId) -> Result<Vec<Use>> {
-        let here = MountNamespace::current().map_err(|error| Error::system("read leases", error))?;
-        Ok(self.live(id)?.iter().map(|live| live.describe(&here)).collect())
+        self.uses_with(id, &Finder::default())
+    }
+
+    fn uses_with(&self, id: &LayerId, finder: &Finder) -> Result<Vec<Use>> {
+        let live = self.live_with(id, finder)?;
+        if live.is_empty() {
+            return Ok(Vec::new());
+        }
+        let here = finder.here().map_err(|error| Error::system("read leases", error))?;
+        Ok(live.iter().map(|live| live.describe(&here)).collect())
+    }
+
+    /// Looks at the whole book once, for whoever asks about many layers: those without a use cost nothing then.
+    ///
+    /// # Errors
+    /// `System`.
+    pub fn overview(&self) -> Result<Overview<'_>> {
+        let entries = self.uses.entries().map_err(|error| Error::system("read leases", error))?;
+        let used = entries.into_iter().map(|entry| entry.name).collect();
+        Ok(Overview { leases: self, used, finder: Finder::default() })
     }
 
     /// The live uses of a layer.
     pub(crate) fn live(&self, id: &LayerId) -> Result<Vec<Live>> {
+        self.live_with(id, &Finder::default())
+    }
+
+    fn live_with(&self, id: &LayerId, finder: &Finder) -> Result<Vec<Live>> {
         let system = |error| Error::system("read leases", error).with_layer(id);
         let directory = match self.uses.open_dir(id.as_str().as_bytes()) {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
@@ -151,7 +176,7 @@ impl Leases {
             entries => entries.map_err(system)?,
         };
         for entry in entries {
-            live.extend(self.read(&directory, &entry.name).map_err(|error| error.with_layer(id))?);
+            live.extend(self.read(&directory, &entry.name, finder).map_err(|error| error.with_layer(id))?);
         }
         if live.is_empty() {
             tidy(&self.uses, id);
@@ -160,40 +185,38 @@ impl Leases {
     }
 
     /// Reads one use; removes it and returns none if it is dead.
-    fn read(&self, directory: &Dir, name: &[u8]) -> Result<Option<Live>> {
+    fn read(&self, directory: &Dir, name: &[u8], finder: &Finder) -> Result<Option<Live>> {
         let system = |error| Error::system("read leases", error);
         let mut file = match directory.open_file(name) {
             Err(error) if error.is_not_found() => return Ok(None),
             opened => opened.map_err(system)?,
         };
         let bytes = file.read_to_end_limited(record::MAX_RECORD).map_err(system)?;
-        // Shared, so that two readers do not take each other for the owner, who has it alone.
-        let locked = match Lock::attempt(file, Mode::Shared).map_err(system)? {
-            Ok(lock) => lock.release().map(|_| false).map_err(system)?,
-            Err(_) => true,
-        };
-        let record = match Record::parse(&bytes) {
-            Some(record) => record,
+        let Some(record) = Record::parse(&bytes) else {
             // Not finished: its writer is at it, or died.
-            None if name.starts_with(b".") => {
-                if !locked {
+            if name.starts_with(b".") {
+                if !is_locked(file).map_err(system)? {
                     forget(directory, name).map_err(system)?;
                 }
                 return Ok(None);
             }
-            None => {
-                let message = format!("{} is not a lease of this version", directory.show(name));
-                return Err(Error::new(Kind::Corrupt, "read leases", message)
-                    .with_hint("use the version that wrote it, or remove the file once nothing is mounted"));
-            }
+            let message = format!("{} is not a lease of this version", directory.show(name));
+            return Err(Error::new(Kind::Corrupt, "read leases", message)
+                .with_hint("use the version that wrote it, or remove the file once nothing is mounted"));
         };
-        let place = match record.is_live(&self.boot)? {
-            record::Liveness::Live(place) => place,
-            record::Liveness::Dead if locked => None,
-            record::Liveness::Dead => {
-                forget(directory, name).map_err(system)?;
-                return Ok(None);
+        let mut liveness = record.is_live(&self.boot, finder)?;
+        if matches!(liveness, Liveness::Dead) {
+            if is_locked(file).map_err(system)? {
+                liveness = Liveness::Live(None);
+            } else {
+                // Its owner may have attached the mount and left just now. Nobody holds the file any more, so what
+                // the kernel says from here on is the last word.
+                liveness = record.is_live(&self.boot, &Finder::default())?;
             }
+        }
+        let Liveness::Live(place) = liveness else {
+            forget(directory, name).map_err(system)?;
+            return Ok(None);
         };
         Ok(Some(Live { name: name.to_vec(), record, place }))
     }
@@ -235,6 +258,38 @@ impl Leases {
         ended.map_err(|error| Error::system("end lease", error).with_layer(id))?;
         tidy(&self.uses, id);
         Ok(())
+    }
+}
+
+/// Whether somebody holds the file of a use. Asked together with others, so that two readers do not take each other
+/// for the owner, who has it alone.
+fn is_locked(file: sys::File) -> sys::Result<bool> {
+    match Lock::attempt(file, Mode::Shared)? {
+        Ok(lock) => lock.release().map(|_| false),
+        Err(_) => Ok(true),
+    }
+}
+
+/// The uses of many layers, of one moment or later.
+#[derive(Debug)]
+pub struct Overview<'a> {
+    leases: &'a Leases,
+    /// Names of the layers that had a use.
+    used: HashSet<Vec<u8>>,
+    finder: Finder,
+}
+
+impl Overview<'_> {
+    /// Who uses a layer; as [`Leases::uses`], but for uses that began after the overview was made.
+    ///
+    /// # Errors
+    /// As [`Leases::uses`].
+    pub fn uses(&self, id: &LayerId) -> Result<Vec<Use>> {
+        if self.used.contains(id.as_str().as_bytes()) {
+            self.leases.uses_with(id, &self.finder)
+        } else {
+            Ok(Vec::new())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use layerstore_sys::fsinfo::is_device_mounted;
-use layerstore_sys::mountinfo::{self, MountId};
+use layerstore_sys::mountinfo::{self, Finder, MountId};
 use layerstore_sys::process::MountNamespace;
 use layerstore_sys::{self as sys, DeviceId};
 use serde::{Deserialize, Serialize};
@@ -88,14 +88,14 @@ impl Record {
     }
 
     /// Where the kernel has the mount or would have it, if the record is alive without its process.
-    pub(super) fn is_live(&self, boot: &str) -> Result<Liveness> {
+    pub(super) fn is_live(&self, boot: &str, finder: &Finder) -> Result<Liveness> {
         if self.boot != boot {
             return Ok(Liveness::Dead);
         }
         match &self.held {
             Held::Detached => Ok(Liveness::Dead),
             Held::Strings => Ok(Liveness::Live(None)),
-            Held::Attached(attached) => attached.is_live(),
+            Held::Attached(attached) => attached.is_live(finder),
         }
     }
 }
@@ -172,17 +172,17 @@ impl Attached {
         }
     }
 
-    fn is_live(&self) -> Result<Liveness> {
+    fn is_live(&self, finder: &Finder) -> Result<Liveness> {
         let failed = |error| Error::system("look up mount", error);
         let target = self.target();
         let namespace = self.namespace();
         let found = match self.mount {
             Known::Is { unique, reusable } => {
                 let id = MountId { unique, reusable };
-                mountinfo::find(id, self.device(), &target, &namespace).map_err(failed)?
+                finder.find(id, self.device(), &target, &namespace).map_err(failed)?
             }
             Known::Covers { reusable } => {
-                let here = MountNamespace::current().map_err(failed)?.same(&namespace);
+                let here = finder.here().map_err(failed)?.same(&namespace);
                 let entries = if here {
                     Some(mountinfo::here().map_err(failed)?)
                 } else {

@@ -21,7 +21,8 @@ use layerstore_driver::Kind;
 use layerstore_sys::Dir;
 use layerstore_sys::lock::{Lock, Mode};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
+use rusqlite::{Connection, OpenFlags, StatementStatus, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Explain as _, Result};
 
@@ -244,7 +245,8 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).explain(OPEN, "")?;
+    let mut connection = Connection::open_with_flags(path, flags).explain(OPEN, "")?;
+    tell_statements(&mut connection)?;
     // Writers queue at the gate; what is waited for here is a checkpoint or a recovery of the WAL.
     connection.busy_timeout(Duration::from_secs(60)).explain(OPEN, "")?;
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).explain(OPEN, "")?;
@@ -265,6 +267,23 @@ fn connect(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).explain(OPEN, "")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Tells every statement that ends as an event of `tracing` with the target `layerstore::sql`, where somebody
+/// listens: its text, the steps of SQLite's machine and those of them that went on to the next row of a whole table
+/// (both since the statement was prepared), and how long it took.
+fn tell_statements(connection: &mut Connection) -> Result<()> {
+    if !tracing::enabled!(target: "layerstore::sql", tracing::Level::TRACE) {
+        return Ok(());
+    }
+    let tell = |event: TraceEvent<'_>| {
+        let TraceEvent::Profile(statement, took) = event else { return };
+        let steps = statement.get_status(StatementStatus::VmStep);
+        let scanned = statement.get_status(StatementStatus::FullscanStep);
+        let sql = statement.sql();
+        tracing::trace!(target: "layerstore::sql", sql = &*sql, steps, scanned, ?took);
+    };
+    connection.trace_v2(TraceEventCodes::SQLITE_TRACE_PROFILE, Some(tell)).explain(OPEN, "")
 }
 
 /// Now, in nanoseconds since 1970.
