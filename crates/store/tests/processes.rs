@@ -26,21 +26,27 @@ fn slow() -> Memory {
     image
 }
 
-/// What the child processes of this file run: pulls the slow image into the store that the environment names.
+/// What the child processes of this file run: pulls the slow image into the store that the environment names, and
+/// gets stuck at its third layer if it shall.
 #[test]
 fn child_that_pulls() {
     let Some(path) = std::env::var_os("LAYERSTORE_TEST_CHILD") else { return };
     let path = PathBuf::from(path);
     let driver = std::env::var("LAYERSTORE_TEST_DRIVER").unwrap();
     let store = open(config_at(&path, &driver)).unwrap();
-    let image = slow();
+    let mut image = slow();
+    image.stuck = std::env::var_os("LAYERSTORE_TEST_STUCK").map(|_| 2);
     let pulled = image.pull(&store, &["slow"]).unwrap();
     std::fs::write(path.join(format!("child-{}", std::process::id())), pulled.layers_new.to_string())
         .unwrap();
 }
 
-fn child(scratch: &Scratch, driver: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+fn child(scratch: &Scratch, driver: &str, stuck: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if stuck {
+        command.env("LAYERSTORE_TEST_STUCK", "1");
+    }
+    command
         .args(["--exact", "child_that_pulls", "--nocapture"])
         .env("LAYERSTORE_TEST_CHILD", scratch.path())
         .env("LAYERSTORE_TEST_DRIVER", driver)
@@ -80,7 +86,7 @@ fn two_threads_that_pull_one_image_unpack_it_once(#[case] driver: &str) {
 fn two_processes_that_pull_one_image_unpack_it_once(#[case] driver: &str) {
     let scratch = Scratch::new();
     let store = scratch.open(driver);
-    let mut children = [child(&scratch, driver), child(&scratch, driver)];
+    let mut children = [child(&scratch, driver, false), child(&scratch, driver, false)];
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
@@ -100,7 +106,7 @@ fn two_processes_that_pull_one_image_unpack_it_once(#[case] driver: &str) {
 fn a_killed_pull_is_taken_over_by_the_one_that_waits(#[case] driver: &str) {
     let scratch = Scratch::new();
     let store = scratch.open(driver);
-    let mut victim = child(&scratch, driver);
+    let mut victim = child(&scratch, driver, true);
     wait_for("the child's second layer", || store.layers().unwrap().len() >= 2);
     let mut image = slow();
     image.slow = 0;
@@ -125,7 +131,7 @@ fn a_killed_pull_is_taken_over_by_the_one_that_waits(#[case] driver: &str) {
 fn what_a_killed_pull_left_goes_when_the_store_is_opened(#[case] driver: &str) {
     let scratch = Scratch::new();
     let store = scratch.open(driver);
-    let mut victim = child(&scratch, driver);
+    let mut victim = child(&scratch, driver, true);
     wait_for("the child's second layer", || store.layers().unwrap().len() >= 2);
     // A living one is left alone, by opening and by gc.
     let before = store.layers().unwrap().len();

@@ -134,6 +134,8 @@ pub(crate) struct Memory {
     pub(crate) opened: Arc<AtomicUsize>,
     /// Milliseconds of sleep before each read.
     pub(crate) slow: u64,
+    /// A layer that comes to no end for two minutes.
+    pub(crate) stuck: Option<usize>,
 }
 
 impl Memory {
@@ -162,7 +164,7 @@ impl Memory {
             annotations: image::Annotations::new(),
         });
         let layers = layers.collect();
-        Self { config, layers, blobs, tars, names: Vec::new(), opened: Arc::default(), slow: 0 }
+        Self { config, layers, blobs, tars, names: Vec::new(), opened: Arc::default(), slow: 0, stuck: None }
     }
 
     pub(crate) fn id(&self) -> String {
@@ -237,7 +239,19 @@ impl ImageSource for Memory {
 
     fn open_layer(&self, index: usize) -> image::Result<Box<dyn Read + Send>> {
         self.opened.fetch_add(1, Ordering::SeqCst);
+        if self.stuck == Some(index) {
+            return Ok(Box::new(Stuck));
+        }
         Ok(Box::new(Slow { bytes: std::io::Cursor::new(self.blobs[index].clone()), slow: self.slow }))
+    }
+}
+
+struct Stuck;
+
+impl Read for Stuck {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        std::thread::sleep(std::time::Duration::from_secs(120));
+        Err(std::io::Error::other("nobody came"))
     }
 }
 
