@@ -269,6 +269,10 @@ impl<S: Sabotage> Driver for Broken<S> {
         self.sabotage.layers(&*self.inner)
     }
 
+    fn damaged(&self) -> Result<Vec<LayerId>> {
+        self.inner.damaged()
+    }
+
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
         self.sabotage.layer(&*self.inner, id)
     }

@@ -108,6 +108,14 @@ pub trait Driver: Debug + Send + Sync {
     /// [`System`](crate::Kind::System).
     fn layers(&self) -> Result<Vec<LayerInfo>>;
 
+    /// Layers of which so little is left that [`layers`](Self::layers) leaves them out: a power cut may take what was
+    /// written of a layer before it was made durable. Asking for one gives `Corrupt`; it can be removed, and until
+    /// then it keeps its parent from being removed. Not those that another version wrote.
+    ///
+    /// # Errors
+    /// [`System`](crate::Kind::System).
+    fn damaged(&self) -> Result<Vec<LayerId>>;
+
     /// One layer.
     ///
     /// # Errors

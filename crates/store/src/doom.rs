@@ -159,14 +159,16 @@ impl Store {
     }
 
     /// Removes the layers over this one that no row knows and nobody is making: a process died between making
-    /// a layer and its row, or a power cut took back the removal of a layer but not that of its row. Says whether
-    /// there were any.
+    /// a layer and its row, or a power cut took back the removal of a layer but not that of its row. Those that are
+    /// too damaged to say what they lie on go, too. Says whether there were any.
     fn remove_orphans_over(&self, operation: &'static str, id: &LayerId) -> Result<bool> {
         let unknown = self.unknown_layers(operation)?;
+        let damaged = self.driver().damaged().explain(operation, "")?;
         let mut over = vec![id.clone()];
         // Children come before their parents in the list.
         for info in unknown.iter().rev() {
-            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) {
+            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) || damaged.contains(&info.id)
+            {
                 over.push(info.id.clone());
             }
         }

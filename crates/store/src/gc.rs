@@ -4,7 +4,7 @@
 //! The directory is listed before the rows are read, and a row is there before its files are, so what is being
 //! made right now is never taken for a leftover.
 
-use layerstore_driver::{LayerId, LayerInfo};
+use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
 use layerstore_sys::lock::{Lock, Mode};
 use layerstore_sys::{self as sys, Dir};
 
@@ -301,7 +301,15 @@ impl Store {
     /// Layers that the driver has, that no row knows and nobody is making; children before parents.
     pub(crate) fn unknown_layers(&self, operation: &'static str) -> Result<Vec<LayerInfo>> {
         let mut unknown = Vec::new();
-        for info in self.driver().layers().explain(operation, "")? {
+        // What is left of a layer after a power cut may be too little to say what it was. It is before everything
+        // else: whatever it lies on has to wait for it.
+        let damaged = self.driver().damaged().explain(operation, "")?;
+        let mut found: Vec<LayerInfo> = damaged
+            .into_iter()
+            .map(|id| LayerInfo { id, parent: None, state: DriverState::Writable })
+            .collect();
+        found.extend(self.driver().layers().explain(operation, "")?);
+        for info in found {
             let known = || {
                 self.database()
                     .read(operation, |connection| Ok(layers::get(connection, info.id.as_str())?.is_some()))

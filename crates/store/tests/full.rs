@@ -1,4 +1,5 @@
 //! A disk that is full: what fails leaves nothing, what is there can be removed, and the space comes back.
+//! And a process that runs out of descriptors.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
 mod common;
@@ -35,6 +36,44 @@ fn large() -> Memory {
     };
     let tar = |seed: u32| Tar::new().file(&format!("large-{seed}"), noise(seed)).bytes();
     Memory::new([tar(1), tar(2), tar(3)], "large")
+}
+
+/// What the other process runs: checks with ever more descriptors to spare, and one with all of them.
+#[test]
+fn child_that_checks() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Some(path) = std::env::var_os("LAYERSTORE_TEST_CHILD") else { return };
+    let driver = std::env::var("LAYERSTORE_TEST_DRIVER").unwrap();
+    let store = open(config_at(Path::new(&path), &driver)).unwrap();
+    let usual = getrlimit(Resource::Nofile);
+    let mut failed = 0;
+    for spare in 0..40 {
+        let most = listing("/proc/self/fd").len() as u64 + spare;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: usual.maximum }).unwrap();
+        let check = store.check(CheckOptions::default(), &Context::new());
+        failed += u32::from(!check.is_ok_and(|check| check.findings.is_empty()));
+        setrlimit(Resource::Nofile, usual).unwrap();
+    }
+    assert!(failed > 5, "only {failed} checks lacked a descriptor");
+    let check = store.check(CheckOptions::default(), &Context::new()).unwrap();
+    assert!(check.findings.is_empty(), "{:?}", check.findings);
+}
+
+/// A healthy layer that cannot be read for a moment is not refused from then on.
+#[rstest]
+#[case("overlay2")]
+#[case("vfs")]
+fn a_check_that_lacks_descriptors_marks_no_healthy_layer(#[case] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    small().pull(&store, &["small"]).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_checks", "--nocapture", "--test-threads=1"])
+        .env("LAYERSTORE_TEST_CHILD", scratch.path())
+        .env("LAYERSTORE_TEST_DRIVER", driver)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
 }
 
 #[rstest]

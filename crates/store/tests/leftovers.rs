@@ -24,6 +24,33 @@ fn an_image_goes_although_a_layer_without_a_row_lies_on_it(#[case] driver: &str)
     assert!(store.driver().layers().unwrap().is_empty(), "the layers and what lay on them are gone");
 }
 
+/// A power cut in a pull: the layer's directory reached the disk, what lies in it did not, and no row knows it.
+#[rstest::rstest]
+#[case("overlay2", true)]
+#[case("overlay2", false)]
+#[case("vfs", true)]
+#[case("vfs", false)]
+fn what_is_left_of_a_layer_without_a_record_is_freed_and_keeps_nobody(
+    #[case] driver: &str,
+    #[case] gc: bool,
+) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    let id = small().pull(&store, &["small:1"]).unwrap().id;
+    let top = store.image("small:1").unwrap().layers.pop().unwrap().id;
+    let orphan = LayerId::new("orphan").unwrap();
+    store.driver().create(&orphan, Some(&top), &CreateOptions::default(), &Context::new()).unwrap();
+    std::fs::write(scratch.root().join(driver).join("orphan/layer.json"), "").unwrap();
+    if gc {
+        let freed = store.gc(false).unwrap().freed;
+        assert!(freed.iter().any(|freed| freed.name == "orphan"), "{freed:?}");
+        assert!(!store.driver().exists(&orphan).unwrap());
+    }
+    store.remove_image(&id.to_string(), true).unwrap();
+    assert!(store.layers().unwrap().is_empty());
+    assert!(store.driver().layers().unwrap().is_empty() && store.driver().damaged().unwrap().is_empty());
+}
+
 #[test]
 fn gc_frees_what_a_probe_and_a_binding_left_that_died() {
     let scratch = Scratch::new();

@@ -211,6 +211,10 @@ impl Driver for OverlayDriver {
         self.layers.list(self.layers.operation("list layers"))
     }
 
+    fn damaged(&self) -> Result<Vec<LayerId>> {
+        self.layers.damaged(self.layers.operation("list layers"))
+    }
+
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
         self.layers.layer(id)
     }

@@ -213,6 +213,10 @@ impl Driver for VfsDriver {
         self.layers.list(self.layers.operation("list layers"))
     }
 
+    fn damaged(&self) -> Result<Vec<LayerId>> {
+        self.layers.damaged(self.layers.operation("list layers"))
+    }
+
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
         self.layers.layer(id)
     }

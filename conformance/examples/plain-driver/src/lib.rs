@@ -224,6 +224,10 @@ impl Driver for PlainDriver {
         self.layers.list(self.layers.operation("layers"))
     }
 
+    fn damaged(&self) -> Result<Vec<LayerId>> {
+        self.layers.damaged(self.layers.operation("layers"))
+    }
+
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
         self.layers.layer(id)
     }

@@ -247,6 +247,9 @@ impl Driver for Plain {
     fn layers(&self) -> Result<Vec<LayerInfo>> {
         cannot()
     }
+    fn damaged(&self) -> Result<Vec<LayerId>> {
+        cannot()
+    }
     fn layer(&self, _: &LayerId) -> Result<LayerInfo> {
         cannot()
     }

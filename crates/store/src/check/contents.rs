@@ -13,6 +13,7 @@ use crate::db::{Durability, damage};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::session::Session;
 
+use super::layer::{UNREADABLE, is_of_the_machine};
 use super::{Checker, OPERATION, Wrong};
 
 impl Checker<'_> {
@@ -121,7 +122,10 @@ impl Checker<'_> {
                 Err(error) if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::System) => {
                     return Err(error);
                 }
-                Err(error) => wrong = Some(("layer-damaged", error.message().to_owned())),
+                Err(error) => {
+                    let kind = if is_of_the_machine(&error) { UNREADABLE } else { "layer-damaged" };
+                    wrong = Some((kind, error.message().to_owned()));
+                }
             }
             match self.current(&row)? {
                 Some(now) if !self.store.is_live(&row.layer.id) => row = now,

@@ -6,12 +6,14 @@
 //!
 //! The store may be in use meanwhile. Invariant: what is found was looked at twice, and nobody was working on it; so
 //! a healthy store gives no finding, whatever others do. What is found damaged is marked, so that nobody builds on
-//! it; nothing but `repair` changes more than that.
+//! it; nothing but `repair` changes more than that. What could not be read is told, but damaged only for `repair`: the
+//! machine may have failed, and not the layer.
 
 mod contents;
 mod layer;
 mod mend;
 
+use layer::UNREADABLE;
 use layerstore_changeset::Context;
 use layerstore_driver::LayerId;
 
@@ -99,7 +101,9 @@ impl Checker<'_> {
                 }
                 None => {}
                 Some((kind, message)) => {
-                    if row.layer.kind == LayerKind::Committed || kind == "layer-missing" {
+                    // A repair takes what cannot be read for lost: then a source can give it again.
+                    let certain = kind != UNREADABLE || self.options.repair;
+                    if certain && (row.layer.kind == LayerKind::Committed || kind == "layer-missing") {
                         self.store.database().write(OPERATION, Durability::Full, |transaction| {
                             damage::mark(transaction, id)
                         })?;
