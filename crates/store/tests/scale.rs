@@ -253,6 +253,7 @@ fn a_list_of_containers_costs_calls_for_those_that_are_mounted_only() {
     }
     let mounted = total(calls(&scratch, true));
     let each = (mounted - many) as f64 / CONTAINERS as f64;
+    println!("it takes {:?}", fastest(|| drop(store.containers().unwrap())));
     println!(
         "a list of {} containers: {many} calls, and {each:.1} for each of those that are mounted",
         2 * CONTAINERS

@@ -18,13 +18,23 @@ fn rounds() -> usize {
     std::env::var("LAYERSTORE_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
 }
 
-/// What this process has open, where it lies below the scratch directory.
-fn open_files(scratch: &Scratch) -> usize {
-    let own = scratch.path().to_owned();
-    let links = std::fs::read_dir("/proc/self/fd").unwrap();
-    links
-        .filter(|link| std::fs::read_link(link.as_ref().unwrap().path()).is_ok_and(|to| to.starts_with(&own)))
-        .count()
+/// How many descriptors this process has open.
+fn open_files() -> usize {
+    listing("/proc/self/fd").len()
+}
+
+/// Processes that this one started and that are still there, as the kernel names them.
+fn children() -> Vec<String> {
+    let own = format!(" {} ", std::process::id());
+    let is_child = |process: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // Behind the name: the state and the number of the parent.
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.chars().skip(2).collect::<String>().starts_with(&own))
+    };
+    let processes =
+        listing("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    processes.filter(is_child).collect()
 }
 
 fn mounts(scratch: &Scratch) -> usize {
@@ -69,7 +79,7 @@ fn soak(driver: &str) {
             }
         });
         if rounds == 40 {
-            files_before = open_files(&scratch);
+            files_before = open_files();
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -79,11 +89,8 @@ fn soak(driver: &str) {
         seconds * 1000.0 / rounds() as f64
     );
     assert_eq!(mounts(&scratch), 0, "mounts");
-    assert!(
-        open_files(&scratch) <= files_before,
-        "open files: {files_before}, then {}",
-        open_files(&scratch)
-    );
+    assert!(open_files() <= files_before, "open files: {files_before}, then {}", open_files());
+    assert!(children().is_empty(), "processes: {:?}", children());
     // A thread that was joined may take a moment to vanish.
     let end = Instant::now() + std::time::Duration::from_secs(10);
     while listing("/proc/self/task").len() > threads_before {

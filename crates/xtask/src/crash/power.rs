@@ -72,18 +72,16 @@ pub(super) fn cuts(
     let most = kill::count(lab, driver)?;
     let points = some(random(lab.seed, &format!("power {subject}")), most + 1, wanted);
     let batches: Vec<&[u64]> = points.chunks(BATCH as usize).collect();
-    Ok(lab.play_in_turn("power cut", &subject, &batches, |batch| {
-        cut(lab, file_system, driver, batch, most, wrong)
-    }))
+    Ok(lab.play_in_turn("power cut", &subject, &batches, |batch| cut(lab, file_system, driver, batch, wrong)))
 }
 
-/// Cuts the power before these calls of one run, and (for a number past the last) when all is done.
+/// Cuts the power before these calls of one run, and for every number past its last when all is done: runs differ by
+/// a call or two.
 pub(super) fn cut(
     lab: &Lab,
     file_system: FileSystem,
     driver: &str,
     points: &[u64],
-    most: u64,
     wrong: Wrong<'_>,
 ) -> Outcome<Vec<Round1>> {
     let round = lab.round()?;
@@ -109,8 +107,8 @@ pub(super) fn cut(
     if let Some(failure) = done.failure() {
         return Err(format!("the scenario on {}: {failure}", file_system.name()));
     }
-    if points.iter().any(|point| *point > most) {
-        take(most + 1, done.said.begun, done.said.done);
+    for point in points.iter().filter(|point| **point > done.ended.calls) {
+        take(*point, done.said.begun, done.said.done);
     }
     drop(mounted);
     if let Some(error) = failed {
@@ -163,13 +161,13 @@ pub(super) fn reordered(
     Ok(tally)
 }
 
-/// The disks of one run; with `only`, one of them.
+/// The disks of one run; with `only`, the one of this number after so many writes.
 pub(super) fn reorder(
     lab: &Lab,
     file_system: FileSystem,
     driver: &str,
     wanted: u64,
-    only: Option<u64>,
+    only: Option<(u64, u64)>,
     wrong: Wrong<'_>,
 ) -> Outcome<Vec<Round1>> {
     let round = lab.round()?;
@@ -191,21 +189,21 @@ pub(super) fn reorder(
     marks.push((log.len(), done.said.begun, done.said.done));
     drop(mounted);
     drop(served);
-    let lengths =
-        some(random(lab.seed, &format!("reorder {subject}", subject = file_system.name())), most, wanted);
+    let lengths = some(random(lab.seed, &format!("reorder {}", file_system.name())), most, wanted);
+    let disks: Vec<(u64, u64)> = match only {
+        Some((number, length)) => vec![(number, length.min(most))],
+        None => (0..).zip(lengths).collect(),
+    };
     let mut rounds = Vec::new();
-    for (number, length) in lengths.into_iter().enumerate() {
-        if only.is_some_and(|only| only != number as u64) {
-            continue;
-        }
+    for (number, length) in disks {
         let acknowledged =
             marks.iter().take_while(|(at, ..)| *at as u64 <= length).last().map_or(0, |mark| mark.2);
         let begun = marks.iter().find(|(at, ..)| *at as u64 > length).map_or(done.said.begun, |mark| mark.1);
-        let mut random = random(lab.seed ^ number as u64, "order");
+        let mut random = random(lab.seed ^ number, "order");
         let copy = round.path.join(format!("disk-{number}"));
         let (open, lost) = log.crash(length as usize, || random.number(), &copy).map_err(explain)?;
         let replay = format!(
-            "reorder:{}:{driver}:{number} (write {length} of {most}, {lost} of {open} unflushed writes lost)",
+            "reorder:{}:{driver}:{number}@{length} (of {most} writes; {lost} of {open} unflushed ones lost)",
             file_system.name()
         );
         rounds.push(after(lab, file_system, driver, &copy, (begun, acknowledged), replay)?);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kill:DRIVER:POINT          point:DRIVER:STEP:PLAN          database:DRIVER:POINT:ANSWER
-//! power:TYPE:DRIVER:POINT    reorder:TYPE:DRIVER:NUMBER      (with the same --seed)
+//! power:TYPE:DRIVER:POINT    reorder:TYPE:DRIVER:NUMBER@WRITES   (with the same --seed)
 //! ```
 
 use super::lab::{Lab, Round1};
@@ -28,11 +28,13 @@ pub(super) fn run(lab: &Lab, round: &str) -> Outcome<bool> {
         }
         ["database", driver, point, word] => vec![points::at_database(lab, driver, number(point)?, word)?.0],
         ["power", name, driver, point] => {
-            let most = kill::count(lab, driver)?;
-            power::cut(lab, file_system(name)?, driver, &[number(point)?], most, Wrong::default())?
+            power::cut(lab, file_system(name)?, driver, &[number(point)?], Wrong::default())?
         }
         ["reorder", name, driver, which] => {
-            power::reorder(lab, file_system(name)?, driver, u64::MAX, Some(number(which)?), Wrong::default())?
+            let which = which.split(' ').next().unwrap_or_default();
+            let (which, length) = which.split_once('@').ok_or_else(odd)?;
+            let only = (number(which)?, number(length)?);
+            power::reorder(lab, file_system(name)?, driver, 1, Some(only), Wrong::default())?
         }
         _ => return Err(odd()),
     };
