@@ -39,6 +39,16 @@ impl Failure {
         Self::Usage(layerstore::Error::new(layerstore::Kind::InvalidInput, operation, "", message))
     }
 
+    /// Adds what to do about it, where there is an error to add it to.
+    #[must_use]
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.with_hint(hint)),
+            Self::Usage(error) => Self::Usage(error.with_hint(hint)),
+            other => other,
+        }
+    }
+
     /// Prints the failure and says how the program exits.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         match self {

@@ -24,6 +24,7 @@ mod output;
 mod progress;
 mod session;
 mod style;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -40,11 +41,7 @@ pub fn run(registry: Registry) -> ExitCode {
     layerstore_conformance::child_entry(&registry);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version go to stdout and are no errors; the rest is wrong usage.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return usage::report(&error),
     };
     start_logging(arguments.global.verbose);
     let format = arguments.global.format;

@@ -101,6 +101,76 @@ fn failures(#[case] code: i32, #[case] arguments: &[&str], #[case] word: &str) {
     assert!(stderr.contains(word), "{stderr}");
 }
 
+#[rstest]
+#[case::an_unknown_verb(&["frobnicate"], "unrecognized subcommand 'frobnicate'")]
+#[case::a_verb_almost_known(&["imagse"], "hint: a similar subcommand exists: 'images'")]
+#[case::an_unknown_flag(&["images", "--colour"], "unexpected argument '--colour'")]
+#[case::a_missing_argument(&["pull"], "not provided: <SOURCE>")]
+#[case::a_bad_value(&["--format", "yaml", "images"], "invalid value 'yaml'")]
+#[case::a_bad_size(&["create", "--size", "1x", "image"], "expected a size")]
+#[case::control_characters(&["\u{1b}[31m"], "unrecognized")]
+fn wrong_usage_is_told_as_any_other_error(#[case] arguments: &[&str], #[case] words: &str) {
+    let bench = Bench::new("vfs");
+    let text = bench.fails(2, arguments);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(text.contains(words), "{text}");
+    assert!(lines.len() == 2 && lines[0].starts_with("layerstore: read arguments: "), "{text}");
+    assert!(lines[1].starts_with("hint: ") && !text.contains('\u{1b}'), "{text}");
+
+    let arguments: Vec<_> = arguments.iter().copied().chain(["--format=json"]).collect();
+    let object: Value = serde_json::from_str(&bench.fails(2, &arguments)).unwrap();
+    assert_eq!(object["error"]["kind"], "InvalidInput", "{object}");
+}
+
+#[test]
+fn an_option_of_no_driver_is_wrong_usage_also_when_the_driver_chooses_itself() {
+    let bench = Bench::new("vfs");
+    bench.run(&["info"]);
+    for arguments in
+        [&["--driver-opt", "colour=blue", "info"][..], &["--driver-opt", "colour=blue", "images"]]
+    {
+        let output = bench.command().args(arguments).env_remove("LAYERSTORE_DRIVER").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("colour") && text.contains("known options: threads"), "{text}");
+    }
+}
+
+#[test]
+fn whatever_prints_results_prints_json_when_asked() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    let json = |arguments: &[&str]| -> Value {
+        let text = bench.run(&[&["--format", "json"], arguments].concat());
+        serde_json::from_str(&text).map_err(|error| format!("{arguments:?}: {error}: {text}")).unwrap()
+    };
+    let id = json(&["create", "--name", "c", "base:1"])["id"].clone();
+    assert!(json(&["mount", "c"])["path"].is_string());
+    let listed = json(&["ps"]);
+    assert!(listed[0]["id"] == id && listed[0]["size"].is_u64() && listed[0]["mounted"] == true, "{listed}");
+    assert_eq!(json(&["mount"])[0]["id"], id);
+    assert_eq!(json(&["unmount", "c"]), serde_json::json!(["c"]));
+    assert!(json(&["commit", "c", "two:1"])["id"].is_string());
+    assert_eq!(json(&["rm", "c"]), serde_json::json!([id]));
+    assert_eq!(json(&["layer", "create", "l"]), serde_json::json!({"id": "l"}));
+    assert!(json(&["layer", "mount", "l"])["path"].is_string());
+    assert_eq!(json(&["layer", "unmount", "l"]), serde_json::json!({"id": "l"}));
+    assert_eq!(json(&["layer", "seal", "l"])["inodes"], 1);
+    assert_eq!(json(&["layer", "remove", "l"]), serde_json::json!({"id": "l"}));
+    for verb in ["info", "drivers", "df", "check", "gc", "images", "ps", "tree"] {
+        json(&[verb]);
+    }
+    for verb in ["inspect", "history", "tree", "diff"] {
+        json(&[verb, "base:1"]);
+    }
+    json(&["rmi", "two:1"]);
+    json(&["rmi", "base:1"]);
+    let missing = bench.fails(1, &["--format", "json", "layer", "apply", "l", "/nonexistent.tar"]);
+    let missing: Value = serde_json::from_str(&missing).unwrap();
+    assert_eq!(missing["error"]["kind"], "NotFound");
+    assert_eq!(missing["error"]["operation"], "layer apply");
+}
+
 #[test]
 fn an_error_is_one_line_and_a_hint_or_an_object() {
     let bench = Bench::new("vfs");

@@ -234,6 +234,11 @@ impl Config {
         {
             push(rootfs, "diff_ids", Value::from(diff_id.to_string()));
         }
+        // Where the parent's history leaves layers out, the new step would tell of one of those.
+        let told = self.history.iter().filter(|step| !step.empty_layer).count();
+        for _ in told..self.diff_ids.len() {
+            push(&mut body, "history", crate::manifest::to_value(&History::default())?);
+        }
         let step = History {
             created: Some(commit.created.clone()),
             created_by: commit.created_by.clone(),

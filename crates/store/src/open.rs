@@ -4,10 +4,11 @@
 use layerstore_driver::{Driver, DriverFactory, DriverOptions, OpenOptions, Registry, Selection};
 use layerstore_sys as sys;
 use layerstore_sys::Dir;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::binding;
-use crate::config::{Config, Setting};
+use crate::config::{Config, Origin, Setting};
 use crate::db::Database;
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files::Folders;
@@ -30,6 +31,7 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let database = Database::open(&root)?;
     let first = bound.as_ref().is_none_or(|bound| bound.first);
     let choice = Choice { config: &config, registry: &registry, root: &root, first };
+    choice.check_options()?;
     let mut held = database.as_ref().map(Database::driver).transpose()?.flatten();
     let present = match &database {
         Some(_) => held.iter().cloned().collect(),
@@ -107,6 +109,24 @@ struct Selected {
 }
 
 impl Choice<'_> {
+    /// Refuses options that somebody gave by hand and no driver knows. With a named driver its own check says so.
+    fn check_options(&self) -> Result<()> {
+        let factories: Vec<_> = self.registry.factories().collect();
+        let options = || factories.iter().flat_map(|factory| factory.options());
+        for (key, setting) in &self.config.selected_options {
+            let by_hand = matches!(setting.origin, Origin::Flag(_) | Origin::Environment(_));
+            if self.config.driver.value.is_none() && by_hand && !options().any(|spec| spec.key == key) {
+                let known: BTreeSet<_> = options().map(|spec| spec.key).collect();
+                let known: Vec<_> = known.into_iter().collect();
+                let message = format!("no driver has an option {key:?}");
+                let error =
+                    Error::new(Kind::InvalidInput, "read configuration", setting.origin.to_string(), message);
+                return Err(error.with_hint(format!("known options: {}", known.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
     /// Selects a driver for a root that holds something of these.
     fn select(&self, present: Vec<String>) -> Result<Selected> {
         let name = self.config.driver.value.clone();

@@ -18,6 +18,14 @@ pub(super) fn create(session: &Session, arguments: Create) -> Result<()> {
     session.print(&container, |container| line(&container.id))
 }
 
+/// A container as `ps --format json` gives it: its own keys, and the size of its layer in bytes.
+#[derive(serde::Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    container: &'a layerstore::Container,
+    size: u64,
+}
+
 pub(super) fn ps(session: &Session) -> Result<()> {
     let store = session.store()?;
     let containers = store.containers()?;
@@ -26,12 +34,8 @@ pub(super) fn ps(session: &Session) -> Result<()> {
         .map(|container| Ok(store.container_usage(&container.id, &session.context)?.bytes))
         .collect::<Result<Vec<_>>>()?;
     if session.format() == crate::args::Format::Json {
-        let listed: Vec<_> = containers
-            .iter()
-            .zip(&sizes)
-            .map(|(container, size)| json!({ "container": container, "size": size }))
-            .collect();
-        return Ok(output::json(&listed)?);
+        let listed = containers.iter().zip(&sizes).map(|(container, size)| Listed { container, size: *size });
+        return Ok(output::json(&listed.collect::<Vec<_>>())?);
     }
     let rows = containers.iter().zip(&sizes).map(|(container, bytes)| {
         let mounted = match container.mounts.first() {
@@ -77,9 +81,9 @@ pub(super) fn mount(session: &Session, arguments: Mount) -> Result<()> {
 
 pub(super) fn unmount(session: &Session, arguments: &Unmount) -> Result<()> {
     let store = session.store()?;
-    each(session, &arguments.containers, |container| {
+    collect(session, &arguments.containers, |container| {
         store.unmount(container, None)?;
-        Ok(line(container)?)
+        Ok(container.clone())
     })
 }
 
@@ -152,8 +156,26 @@ pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
 
 pub(super) fn rm(session: &Session, arguments: &Rm) -> Result<()> {
     let store = session.store()?;
-    each(session, &arguments.containers, |container| {
-        let id = store.remove_container(container, arguments.force)?;
-        Ok(line(id)?)
+    collect(session, &arguments.containers, |container| {
+        Ok(store.remove_container(container, arguments.force)?.to_string())
     })
+}
+
+/// Does something with each container and prints what it gives: a line each at once, or one JSON list at the end.
+fn collect(
+    session: &Session,
+    containers: &[String],
+    mut work: impl FnMut(&String) -> Result<String>,
+) -> Result<()> {
+    let mut done = Vec::new();
+    let outcome = each(session, containers, |container| {
+        let said = work(container)?;
+        if session.format() == crate::args::Format::Text {
+            line(&said)?;
+        }
+        done.push(said);
+        Ok(())
+    });
+    session.print(&done, |_| Ok(()))?;
+    outcome
 }

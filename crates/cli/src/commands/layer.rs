@@ -26,13 +26,14 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
                 Some(path) => {
                     let failed = |error: layerstore_sys::Error| {
                         let what = path.display().to_string();
-                        layerstore::Error::new(Kind::System, "apply layer", what, error.to_string())
+                        let kind = if error.is_not_found() { Kind::NotFound } else { Kind::System };
+                        layerstore::Error::new(kind, "layer apply", what, error.to_string())
                     };
                     let mut file = layerstore_sys::fs::open_file(&path).map_err(failed)?;
                     store.layer_apply(&id, &mut file, context)?
                 }
                 None if std::io::stdin().is_terminal() => {
-                    return Err(Failure::usage("apply layer", "name a tar, or pipe one into stdin"));
+                    return Err(Failure::usage("layer apply", "name a tar, or pipe one into stdin"));
                 }
                 None => store.layer_apply(&id, &mut std::io::stdin(), context)?,
             };
@@ -50,7 +51,7 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
         Layer::Diff { id, base } => {
             let stdout = std::io::stdout();
             if stdout.is_terminal() {
-                return Err(Failure::usage("diff layer", "a tar does not go to a terminal: use a pipe"));
+                return Err(Failure::usage("layer diff", "a tar does not go to a terminal: use a pipe"));
             }
             store.layer_diff(&id, base.as_deref(), &mut stdout.lock(), context)?;
             Ok(())
@@ -65,7 +66,7 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
         }
         Layer::Unmount { id } => {
             store.layer_unmount(&id, None)?;
-            Ok(line(id)?)
+            session.print(&json!({ "id": id }), |_| line(&id))
         }
         Layer::Plan { id, ro } => {
             let layer = store.layer(&id)?;
@@ -76,7 +77,7 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
         }
         Layer::Remove { id } => {
             let id = store.layer_remove(&id)?;
-            Ok(line(id)?)
+            session.print(&json!({ "id": id }), |_| line(&id))
         }
         Layer::List => {
             let layers = store.layers()?;

@@ -162,3 +162,23 @@ fn an_empty_configuration_is_for_its_platform() {
     assert_eq!(config.platform(), &platform);
     assert!(config.diff_ids().is_empty());
 }
+
+#[test]
+fn a_step_tells_of_its_own_layer_where_the_parent_has_no_history() {
+    let diff_ids = [Digest::of(b"one").to_string(), Digest::of(b"two").to_string()];
+    let document = json!({
+        "architecture": "amd64", "os": "linux", "history": [{"created_by": "one"}],
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let parent = Config::parse(document.to_string().into_bytes()).unwrap();
+    let commit = Commit {
+        diff_id: Some(Digest::of(b"three")),
+        created: "2026-01-01T00:00:00Z".to_owned(),
+        message: Some("mine".to_owned()),
+        ..Commit::default()
+    };
+    let config = parent.commit(&commit).unwrap();
+    let told: Vec<_> = config.history().iter().map(|step| step.comment.as_deref()).collect();
+    assert_eq!(told, [None, None, Some("mine")]);
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
