@@ -102,7 +102,7 @@ impl Store {
         let limits = Limits::default();
         let plain =
             Decompressor::detect(BufReader::with_capacity(BUFFER, tar), &limits).explain(operation, id)?;
-        let mut reader = tar::Reader::new(plain, limits);
+        let mut reader = tar::Reader::new(BufReader::with_capacity(BUFFER, plain), limits);
         let mut applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
         applied.warnings.splice(..0, reader.finish().explain(operation, id)?.warnings);
         Ok(applied)

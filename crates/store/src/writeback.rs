@@ -5,10 +5,10 @@
 //! overlay syncs its upper file system.
 //!
 //! ```text
-//! unpacking ─→ so many bytes ─→ thread: syncfs       one runs, one waits, then unpacking waits
+//! unpacking ─→ so many bytes ─→ thread: syncfs       one runs; who has the next together waits for it
 //! ```
 //!
-//! Invariant: what is dirty at any time is about three portions, and a portion is what the file system was seen to
+//! Invariant: what is dirty at any time is about two portions, and a portion is what the file system was seen to
 //! write in [`GOAL`]. The thread has a descriptor of its own: an error that it meets is told to the last `syncfs`,
 //! too, which decides.
 
@@ -23,7 +23,7 @@ use crate::config::SyncMode;
 use crate::store::Store;
 
 /// How long writing a portion should take.
-const GOAL: Duration = Duration::from_millis(150);
+const GOAL: Duration = Duration::from_millis(200);
 /// Least, first and largest portion, in bytes.
 const PORTIONS: (u64, u64, u64) = (8 << 20, 64 << 20, 256 << 20);
 
@@ -43,7 +43,7 @@ impl WriteBack {
     /// makes things faster.
     fn start(dir: &Dir) -> Option<Self> {
         let own = dir.open_dir(b".").ok()?;
-        let (sender, receiver) = sync_channel(1);
+        let (sender, receiver) = sync_channel(0);
         let portion = Arc::new(AtomicU64::new(PORTIONS.1));
         let told = Arc::clone(&portion);
         let thread = std::thread::Builder::new().name("write-back".to_owned());

@@ -150,8 +150,13 @@ impl Driver for OverlayDriver {
         self.layers.write(id, operation, |layer| {
             let mut opener = self.opener();
             let (target, below) = (opener.own(layer, operation)?, opener.below(layer, operation)?);
-            tree::apply(&target, &below, changes, &options, context)
-                .map_err(|error| operation.changeset(error))
+            layer.drop_count().map_err(|error| operation.system(error))?;
+            let applied = tree::apply(&target, &below, changes, &options, context)
+                .map_err(|error| operation.changeset(error))?;
+            if let Some(usage) = applied.usage {
+                layer.keep_count(usage).map_err(|error| operation.system(error))?;
+            }
+            Ok(applied)
         })
     }
 
@@ -167,14 +172,15 @@ impl Driver for OverlayDriver {
         let operation = self.layers.operation("seal layer").on(id);
         let mut sealed = None;
         let usage = self.layers.seal(id, parent, operation, |layer| {
-            sealed = Some(layer.dir.clone());
-            self.measure(layer, operation, context)
+            sealed = Some(layer.clone());
+            layer.count(operation).map_or_else(|| self.measure(layer, operation, context), Ok)
         })?;
         // A sealed layer is never an upper directory again.
-        if let Some(dir) = sealed
-            && let Err(error) = sys::remove::tree(&dir, WORK.as_bytes())
+        if let Some(layer) = sealed
+            && let Err(error) =
+                sys::remove::tree(&layer.dir, WORK.as_bytes()).and_then(|()| layer.drop_count())
         {
-            tracing::debug!(layer = %id, %error, "could not remove the work directory of a sealed layer");
+            tracing::debug!(layer = %id, %error, "could not tidy up a sealed layer");
         }
         Ok(usage)
     }

@@ -33,6 +33,9 @@ pub(crate) fn plan(
             .error(Kind::InvalidInput, "the layer is sealed, it has no writable view")
             .with_hint("create a layer over it and mount that"));
     }
+    if writable {
+        layer.drop_count().map_err(|error| operation.system(error))?;
+    }
     let directory = layout.layer_path(&layer.record.id);
     let Some(_) = &layer.record.parent else {
         if options.label.is_some() {

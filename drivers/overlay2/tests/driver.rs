@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use layerstore_changeset::change::{Change, Entry, Kind as EntryKind, Metadata};
+use layerstore_changeset::encoding::{Encoding, overlay::Namespace};
 use layerstore_changeset::stream::{Bytes, ChangeSource, FileData, Item};
-use layerstore_changeset::tree::ChangeKind;
+use layerstore_changeset::tree::{ChangeKind, LayerTree, measure};
 use layerstore_changeset::{Error as ChangeError, RelPath};
 use layerstore_driver::{
     Access, Base, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind,
@@ -468,4 +469,31 @@ fn the_kernels_own_file_systems_are_refused_with_a_reason() {
         Ok(Probe::Unusable { reason, .. }) => assert!(!reason.is_empty()),
         Err(error) => assert_eq!((error.kind(), error.driver()), (Kind::System, Some("overlay2"))),
     }
+}
+
+/// What a layer takes is counted while it is applied, and measured where that is not all of it.
+#[rstest]
+#[case::applied_once(1, false)]
+#[case::applied_twice(2, false)]
+#[case::written_through_a_mount(1, true)]
+fn sealing_records_what_a_walk_would_find(#[case] applies: u8, #[case] mounted: bool) {
+    let bench = Bench::two();
+    for _ in 0..applies {
+        let mut files = Files(vec![("dir/new", &[b'x'; 100_000]), ("implied/file", b"data")], false, None);
+        bench.driver.apply(&id("child"), &mut files, &Context::new()).unwrap();
+    }
+    let counted = bench.path("child/counted.json");
+    assert_eq!(counted.exists(), applies == 1);
+    if mounted {
+        let data = vec![b'x'; 1 << 20];
+        bench.mounted("child", Access::ReadWrite, |root| {
+            root.create_file(b"large", 0o600).unwrap().write_all_at(&data, 0).unwrap();
+        });
+    }
+    let sealed = bench.driver.seal(&id("child"), None, &Context::new()).unwrap();
+    let root = layerstore_sys::Dir::open(bench.path("child/diff")).unwrap();
+    let tree = LayerTree { root, encoding: Encoding::Overlay(Namespace::Trusted) };
+    let walked = measure(&tree, &Context::new()).unwrap();
+    assert_eq!(sealed, walked);
+    assert!(!counted.exists());
 }

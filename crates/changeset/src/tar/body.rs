@@ -2,7 +2,7 @@
 //!
 //! Invariant: the chunks of a file add up to its size, or there is an error.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::BorrowedFd;
 
 use super::header::BLOCK;
@@ -35,7 +35,7 @@ struct Sparse {
     at: u64,
 }
 
-impl<R: Read, W: Write + Send + 'static> Body<R, W> {
+impl<R: BufRead, W: Write + Send + 'static> Body<R, W> {
     /// Before the first entry; `budget` is how much data all files may have.
     pub(super) fn new(input: Input<R, W>, budget: u64) -> Self {
         let piece = Piece::Raw;
@@ -99,7 +99,7 @@ impl<R: Read, W: Write + Send + 'static> Body<R, W> {
         {
             recorder.end_file()?;
         }
-        Ok(self.input.last(bytes))
+        self.input.last()
     }
 
     fn cut_off(&self, error: Error) -> Error {
@@ -110,7 +110,7 @@ impl<R: Read, W: Write + Send + 'static> Body<R, W> {
     }
 }
 
-impl<R: Read, W: Write + Send + 'static> FileData for Body<R, W> {
+impl<R: BufRead, W: Write + Send + 'static> FileData for Body<R, W> {
     fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
         let Some(sparse) = &mut self.sparse else {
             if self.remaining == 0 {
@@ -135,7 +135,7 @@ impl<R: Read, W: Write + Send + 'static> FileData for Body<R, W> {
             sparse.at += count as u64;
             sparse.next += usize::from(count as u64 == left);
         }
-        Ok(Some(Chunk::Data(self.input.last(count))))
+        Ok(Some(Chunk::Data(self.input.last()?)))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

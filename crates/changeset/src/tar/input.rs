@@ -1,17 +1,15 @@
-//! The raw bytes of an archive: one buffer, filled from the stream and lent out in pieces.
+//! The raw bytes of an archive, lent out in pieces of the stream's own buffers: nothing is copied but a block that
+//! lies in two of them.
 //!
 //! Invariant: every byte of the stream passes once, in order, and the recorder (where there is one) is told of
 //! each, either as raw bytes or as the payload of the plain file that is open.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use crate::error::{Code, Error, Result};
 use crate::record::Recorder;
 
 use super::header::BLOCK;
-
-/// Bytes of the buffer: a multiple of a block, large enough that reading costs little per byte.
-const BUFFER: usize = 256 << 10;
 
 /// What a piece of the stream is to the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,20 +20,21 @@ pub(super) enum Piece {
     Payload,
 }
 
-/// A stream with its buffer and its recorder.
+/// A stream with its recorder.
 #[derive(Debug)]
 pub(super) struct Input<R, W> {
     stream: R,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// Bytes at the start of the stream's buffer that were lent out and are consumed by the next call.
+    lent: usize,
+    /// A block that lay in two buffers.
+    block: [u8; BLOCK],
     position: u64,
     recorder: Option<Recorder<W>>,
 }
 
-impl<R: Read, W: Write + Send + 'static> Input<R, W> {
+impl<R: BufRead, W: Write + Send + 'static> Input<R, W> {
     pub(super) fn new(stream: R, recorder: Option<Recorder<W>>) -> Self {
-        Self { stream, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, position: 0, recorder }
+        Self { stream, lent: 0, block: [0; BLOCK], position: 0, recorder }
     }
 
     /// How many bytes were taken so far.
@@ -47,7 +46,8 @@ impl<R: Read, W: Write + Send + 'static> Input<R, W> {
         self.recorder.as_mut()
     }
 
-    pub(super) fn into_parts(self) -> (R, Option<Recorder<W>>) {
+    pub(super) fn into_parts(mut self) -> (R, Option<Recorder<W>>) {
+        self.stream.consume(self.lent);
         (self.stream, self.recorder)
     }
 
@@ -56,13 +56,23 @@ impl<R: Read, W: Write + Send + 'static> Input<R, W> {
     /// # Errors
     /// `TRUNCATED` where it ends within it, and I/O.
     pub(super) fn block(&mut self) -> Result<Option<&[u8; BLOCK]>> {
-        match self.fill(BLOCK)? {
-            0 => return Ok(None),
-            BLOCK.. => {}
-            _ => return Err(truncated(b"")),
+        if self.fill()?.len() >= BLOCK {
+            return Ok(self.lend(BLOCK, Piece::Raw)?.try_into().ok());
         }
-        let range = self.take(BLOCK, Piece::Raw)?;
-        Ok(self.buffer.get(range).and_then(|bytes| bytes.try_into().ok()))
+        let mut block = [0; BLOCK];
+        let mut have = 0;
+        while have < BLOCK {
+            let bytes = self.data((BLOCK - have) as u64, Piece::Raw)?;
+            if bytes.is_empty() {
+                return if have == 0 { Ok(None) } else { Err(truncated(b"")) };
+            }
+            for (to, from) in block.iter_mut().skip(have).zip(bytes) {
+                *to = *from;
+            }
+            have += bytes.len();
+        }
+        self.block = block;
+        Ok(Some(&self.block))
     }
 
     /// Up to `most` bytes that lie in the buffer; none exactly at the end of the stream.
@@ -70,15 +80,18 @@ impl<R: Read, W: Write + Send + 'static> Input<R, W> {
     /// # Errors
     /// I/O.
     pub(super) fn data(&mut self, most: u64, piece: Piece) -> Result<&[u8]> {
-        let have = self.fill(1)?;
-        let count = usize::try_from(most).map_or(have, |most| most.min(have));
-        let range = self.take(count, piece)?;
-        Ok(self.buffer.get(range).unwrap_or_default())
+        let have = self.fill()?.len();
+        self.lend(usize::try_from(most).map_or(have, |most| most.min(have)), piece)
     }
 
-    /// The last `count` bytes that [`Input::data`] gave, once more.
-    pub(super) fn last(&self, count: usize) -> &[u8] {
-        self.buffer.get(self.start.saturating_sub(count)..self.start).unwrap_or_default()
+    /// What [`Input::data`] gave, once more.
+    ///
+    /// # Errors
+    /// I/O.
+    pub(super) fn last(&mut self) -> Result<&[u8]> {
+        // It is still in the buffer: nothing is read.
+        let bytes = self.stream.fill_buf().map_err(failed)?;
+        Ok(bytes.get(..self.lent).unwrap_or_default())
     }
 
     /// Appends `length` bytes to `out`, which the caller has bounded.
@@ -123,40 +136,36 @@ impl<R: Read, W: Write + Send + 'static> Input<R, W> {
         Ok(())
     }
 
-    fn take(&mut self, count: usize, piece: Piece) -> Result<std::ops::Range<usize>> {
-        let range = self.start..self.start + count;
-        self.start += count;
-        self.position += count as u64;
+    /// Lends out bytes that [`Input::fill`] has found to be there.
+    fn lend(&mut self, count: usize, piece: Piece) -> Result<&[u8]> {
+        let bytes = self.stream.fill_buf().map_err(failed)?.get(..count).unwrap_or_default();
+        self.lent = bytes.len();
+        self.position += bytes.len() as u64;
         if let Some(recorder) = &mut self.recorder {
-            let bytes = self.buffer.get(range.clone()).unwrap_or_default();
             match piece {
                 Piece::Raw => recorder.raw(bytes)?,
                 Piece::Payload => recorder.payload(bytes),
             }
         }
-        Ok(range)
+        Ok(bytes)
     }
 
-    /// Makes at least `wanted` bytes available where the stream has them, and says how many there are.
-    fn fill(&mut self, wanted: usize) -> Result<usize> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.start + wanted > self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        while self.end - self.start < wanted {
-            let free = self.buffer.get_mut(self.end..).unwrap_or_default();
-            match self.stream.read(free) {
-                Ok(0) => break,
-                // A stream that lies about its counts must not make us do so.
-                Ok(count) => self.end = (self.end + count).min(self.buffer.len()),
+    /// What lies in the stream's buffer behind the bytes that were lent out; nothing exactly at the end.
+    fn fill(&mut self) -> Result<&[u8]> {
+        self.stream.consume(std::mem::take(&mut self.lent));
+        loop {
+            match self.stream.fill_buf() {
+                Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::stream("reading the archive", error)),
+                Err(error) => return Err(failed(error)),
             }
         }
-        Ok(self.end - self.start)
+        self.stream.fill_buf().map_err(failed)
     }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::stream("reading the archive", error)
 }
 
 /// The archive ends within the named entry.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use super::body::{Body, padding};
 use super::entry::{self, Extensions};
@@ -47,14 +47,14 @@ pub struct Finished<R, W> {
     pub record: Option<W>,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: BufRead> Reader<R> {
     /// Reads `stream`, which is not compressed.
     pub fn new(stream: R, limits: Limits) -> Self {
         Self::with(stream, limits, None)
     }
 }
 
-impl<R: Read, W: Write + Send + 'static> Reader<R, W> {
+impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
     /// Reads `stream` and takes a record of it.
     pub fn recording(stream: R, limits: Limits, recorder: Recorder<W>) -> Self {
         Self::with(stream, limits, Some(recorder))
@@ -239,7 +239,7 @@ enum Step {
     Change(Change),
 }
 
-impl<R: Read, W: Write + Send + 'static> ChangeSource for Reader<R, W> {
+impl<R: BufRead, W: Write + Send + 'static> ChangeSource for Reader<R, W> {
     fn next(&mut self) -> Result<Option<Item<'_>>> {
         if self.ended {
             return Ok(None);

@@ -11,7 +11,7 @@
 //! bytes that the archive holds. Memory is bounded by the bytes that the map takes in the archive, which are
 //! limited like any extension header.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 
 use super::header::{BLOCK, number};
 use super::input::{Input, truncated};
@@ -57,7 +57,7 @@ impl Map {
 
 /// Reads the rest of an old GNU map; `first` are the entries of the header. The blocks of the map do not count to
 /// the entry's size.
-pub(super) fn read_gnu<R: Read, W: Write + Send + 'static>(
+pub(super) fn read_gnu<R: BufRead, W: Write + Send + 'static>(
     input: &mut Input<R, W>,
     (first, mut extended, size): (&[u8], bool, u64),
     stored: u64,
@@ -218,7 +218,7 @@ impl Keys {
 
 impl Form {
     /// The map, and how many of the `stored` bytes are data: the rest was the map, and has been read.
-    pub(super) fn read<R: Read, W: Write + Send + 'static>(
+    pub(super) fn read<R: BufRead, W: Write + Send + 'static>(
         self,
         input: &mut Input<R, W>,
         stored: u64,
@@ -253,7 +253,7 @@ struct Lines<'a, R, W> {
     name: &'a [u8],
 }
 
-impl<R: Read, W: Write + Send + 'static> Lines<'_, R, W> {
+impl<R: BufRead, W: Write + Send + 'static> Lines<'_, R, W> {
     fn number(&mut self) -> Result<u64> {
         // Nineteen digits are the most that fit.
         let mut digits = Vec::with_capacity(20);

@@ -149,7 +149,12 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets everything but the time on a directory that was just created.
+    /// The mode that a directory is created with: its own where the process can go on working in it then.
+    pub(crate) fn first_mode(metadata: &Metadata) -> u32 {
+        if metadata.mode & 0o700 == 0o700 { metadata.mode & 0o777 } else { 0o700 }
+    }
+
+    /// Sets everything but the time on a directory that was just created with [`first_mode`](Self::first_mode).
     pub(crate) fn finish_dir(&self, dir: &Dir, metadata: &Metadata, gives: Gives, entry: u64) -> Result<()> {
         if gives == Gives::Something || (metadata.uid, metadata.gid) != (self.uid, self.gid) {
             dir.set_owner(b".", metadata.uid, metadata.gid).map_err(|error| owner_error(error, metadata))?;
@@ -158,7 +163,10 @@ impl Attributes {
             forget_acl(On::Dir(dir), ACL_DEFAULT)?;
             forget_acl(On::Dir(dir), ACL_ACCESS)?;
         }
-        dir.set_mode_self(metadata.mode & 0o7777)?;
+        let made = Self::first_mode(metadata) & !self.umask;
+        if gives == Gives::Something || made != metadata.mode & 0o7777 {
+            dir.set_mode_self(metadata.mode & 0o7777)?;
+        }
         self.set_xattrs(On::Dir(dir), metadata, entry)
     }
 

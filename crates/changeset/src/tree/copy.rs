@@ -79,7 +79,7 @@ pub fn copy_tree(from: &Dir, to: &Dir, threads: usize, context: &Context) -> Res
         copier.make_links(to)?;
         Ok((copier.times, copier.usage))
     })?;
-    times.finish(to)?;
+    times.finish(to, &|_| Ok(()))?;
     Ok(usage)
 }
 
@@ -106,9 +106,9 @@ impl Copier<'_> {
                     Err(error) if is_gone(&error) => continue,
                     Err(error) => return Err(error.into()),
                 };
-                level.to.make_dir(&name, 0o700)?;
-                let to = level.to.open_dir(&name)?;
                 let metadata = dir_metadata(&from, &stat)?;
+                level.to.make_dir(&name, Attributes::first_mode(&metadata))?;
+                let to = level.to.open_dir(&name)?;
                 self.attributes.finish_dir(&to, &metadata, level.gives, 0)?;
                 let gives = self.gives(&metadata);
                 let row = self.times.add(level.row, &name);

@@ -1,8 +1,9 @@
 //! The space that a layer takes by itself.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use layerstore_sys::{Dir, FileType};
+use layerstore_sys::{Dir, FileType, Stat};
 
 use super::view::{LayerTree, is_gone};
 use crate::context::Context;
@@ -52,6 +53,71 @@ pub fn measure(tree: &LayerTree, context: &Context) -> Result<Usage> {
         }
     }
     Ok(usage)
+}
+
+/// Counts what a tree takes while it is being made, so that nobody has to walk it afterwards. Several threads count
+/// at once.
+///
+/// Invariant: what is counted is what [`measure`] would say, or it is given up. It holds for a tree that was empty,
+/// as long as nothing that was counted is removed or changed again.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    bytes: AtomicU64,
+    inodes: AtomicU64,
+    lost: AtomicBool,
+}
+
+impl Tally {
+    /// Begins to count for a tree.
+    ///
+    /// # Errors
+    /// Those of `openat` and `getdents64`.
+    pub(crate) fn of(root: &Dir) -> Result<Self> {
+        let tally = Self::default();
+        if !names(root)?.is_empty() {
+            tally.give_up();
+        }
+        Ok(tally)
+    }
+
+    /// Counting would be wrong from here on.
+    pub(crate) fn give_up(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts an entry that is complete: closed, since a file system may give back then what it set aside.
+    ///
+    /// # Errors
+    /// Those of `statx`.
+    pub(crate) fn entry(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if !self.lost.load(Ordering::Relaxed) {
+            // Somebody who takes it away meanwhile is told elsewhere.
+            dir.try_stat(name)?.map_or_else(|| self.give_up(), |stat| self.add(&stat));
+        }
+        Ok(())
+    }
+
+    /// Counts a directory with everything in it.
+    ///
+    /// # Errors
+    /// Those of `statx`.
+    pub(crate) fn directory(&self, dir: &Dir) -> Result<()> {
+        if !self.lost.load(Ordering::Relaxed) {
+            self.add(&dir.stat_self()?);
+        }
+        Ok(())
+    }
+
+    fn add(&self, stat: &Stat) {
+        self.bytes.fetch_add(stat.blocks * 512, Ordering::Relaxed);
+        self.inodes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted; none if that was given up.
+    pub(crate) fn usage(self) -> Option<Usage> {
+        let usage = Usage { bytes: self.bytes.into_inner(), inodes: self.inodes.into_inner() };
+        (!self.lost.into_inner()).then_some(usage)
+    }
 }
 
 fn names(dir: &Dir) -> Result<Vec<Vec<u8>>> {

@@ -18,9 +18,9 @@ const MAX_JOBS: usize = 512;
 /// Most bytes that jobs hold while they wait.
 const MAX_BYTES: usize = 16 << 20;
 /// Jobs that wait before an idle thread is woken for them.
-const WAKE_JOBS: usize = 8;
+const WAKE_JOBS: usize = 32;
 /// Bytes of them.
-const WAKE_BYTES: usize = 128 << 10;
+const WAKE_BYTES: usize = 512 << 10;
 
 /// Where jobs are handed out.
 pub(crate) struct Pool<'a, J> {

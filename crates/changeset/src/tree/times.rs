@@ -17,6 +17,10 @@ use crate::error::Result;
 /// Most directories that are open at once.
 const MAX_OPEN: usize = 128;
 
+/// Most threads that set times, and the least number of directories for one.
+const THREADS: usize = 4;
+const LEAST: usize = 256;
+
 /// The row of the root.
 pub(crate) const ROOT: u32 = 0;
 
@@ -83,18 +87,51 @@ impl Times {
         names.join(&b'/')
     }
 
-    /// Sets what is to be set.
+    /// Sets what is to be set, and tells of each directory once that is done; of one that became something else,
+    /// none. Several threads share the work where it is worth it.
     ///
     /// # Errors
-    /// System calls.
-    pub(crate) fn finish(&self, root: &Dir) -> Result<()> {
-        let mut open = OpenDirs::new();
-        for (index, row) in (0..).zip(&self.rows) {
-            let Some(mtime) = row.mtime else { continue };
-            let Some(dir) = self.open(root, index, &mut open)? else { continue };
-            dir.set_mtime(b".", mtime)?;
-        }
-        Ok(())
+    /// System calls, and those of `done`.
+    pub(crate) fn finish(
+        &self,
+        root: &Dir,
+        done: &(dyn Fn(Option<&Dir>) -> Result<()> + Sync),
+    ) -> Result<()> {
+        // Neighbours in the table are neighbours in the tree, so each thread opens directories of its own.
+        let share = self.rows.len().div_ceil(THREADS).max(LEAST);
+        let work = &|(number, rows): (usize, &[Row])| -> Result<()> {
+            let mut open = OpenDirs::new();
+            let first = u32::try_from(number * share).unwrap_or(u32::MAX);
+            for (index, row) in (first..).zip(rows) {
+                let Some(mtime) = row.mtime else { continue };
+                let dir = self.open(root, index, &mut open)?;
+                if let Some(dir) = &dir {
+                    dir.set_mtime(b".", mtime)?;
+                }
+                done(dir.as_ref())?;
+            }
+            Ok(())
+        };
+        let mut shares = self.rows.chunks(share).enumerate();
+        let Some(own) = shares.next() else { return Ok(()) };
+        std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            let mut result = Ok(());
+            for share in shares {
+                let builder = std::thread::Builder::new().name("layer-times".to_owned());
+                match builder.spawn_scoped(scope, move || work(share)) {
+                    Ok(other) => others.push(other),
+                    // No more threads: this one can do it, too.
+                    Err(_) => result = result.and_then(|()| work(share)),
+                }
+            }
+            result = result.and_then(|()| work(own));
+            for other in others {
+                let ended = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and(ended);
+            }
+            result
+        })
     }
 
     /// Opens a directory of the table; none where something else is there.

@@ -37,7 +37,7 @@ fn cuts(length: usize) -> Vec<usize> {
 fn read(bytes: &[u8]) -> Result<(), Error> {
     let limits = Limits::default();
     let stream = Decompressor::detect(bytes, &limits)?;
-    Reader::new(stream, limits).finish().map(drop)
+    Reader::new(std::io::BufReader::new(stream), limits).finish().map(drop)
 }
 
 fn is_plain(layer: &[u8]) -> bool {

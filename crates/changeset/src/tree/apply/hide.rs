@@ -80,6 +80,7 @@ impl Applier<'_> {
             }
             if self.namespace().is_some() && self.places.below(row, name)?.is_some() {
                 overlay::make_whiteout(&own, name)?;
+                self.tally.entry(&own, name)?;
                 self.places.mark_touched(key);
             }
             return Ok(());
@@ -102,6 +103,7 @@ impl Applier<'_> {
         if kind == FileType::Directory {
             return self.remove_tree(own, name, key);
         }
+        self.tally.give_up();
         Ok(own.unlink(name)?)
     }
 
@@ -126,6 +128,7 @@ impl Applier<'_> {
                 };
                 if marks & (PUT | ALIVE) == 0 {
                     self.places.make_ready(row, &dir, self.attributes)?;
+                    self.tally.give_up();
                     layerstore_sys::remove::tree(&dir, &entry.name)?;
                 } else if is_dir {
                     let child = self.places.row_of(row, &entry.name);

@@ -164,6 +164,7 @@ impl Applier<'_> {
     /// Gives a metadata-only copy of the target its data, so that it can have another name.
     fn complete(&mut self, merged: &MergedDir, node: &Node, own: &Dir, namespace: Namespace) -> Result<()> {
         // Writing takes set-user-id bits and file capabilities away, so everything is set again.
+        self.tally.give_up();
         let metadata = node.metadata()?;
         let source = merged.open_data(node)?;
         let file = own.open_file_rw(&node.name)?;
@@ -187,7 +188,9 @@ impl Applier<'_> {
             let source = merged.open_data(node)?;
             let file = own.create_file(name, stat.mode & 0o777)?;
             copy_data(source, &file, &stat, self.abilities, name, self.context)?;
-            return self.attributes.finish_file(&file, &metadata, gives, self.entry);
+            self.attributes.finish_file(&file, &metadata, gives, self.entry)?;
+            drop(file);
+            return self.tally.entry(own, name);
         }
         let is_symlink = stat.kind == FileType::Symlink;
         if is_symlink {
@@ -196,6 +199,7 @@ impl Applier<'_> {
             let device: DeviceId = stat.represents;
             own.make_node(name, stat.kind, stat.mode & 0o777, device)?;
         }
-        self.attributes.finish_node(own, name, &metadata, gives, is_symlink, self.entry)
+        self.attributes.finish_node(own, name, &metadata, gives, is_symlink, self.entry)?;
+        self.tally.entry(own, name)
     }
 }

@@ -35,7 +35,9 @@ use layerstore_sys::{DeviceId, Dir};
 
 use super::attributes::{Attributes, Gives};
 use super::data::Abilities;
+use super::measure::{Tally, Usage};
 use super::pool::{Pool, with_pool};
+use super::times::ROOT;
 use super::view::{LayerTree, View};
 use crate::change::{Change, Metadata, Time, Xattrs};
 use crate::context::{Context, Progress};
@@ -66,6 +68,9 @@ pub struct Applied {
     pub relocated: Vec<(RelPath, RelPath)>,
     /// Files of this stream that a later entry of it replaced or removed: their data is not in the tree.
     pub replaced: u64,
+    /// What the target takes by itself, where that was counted: it was empty before, and what was written was not
+    /// removed or replaced again.
+    pub usage: Option<Usage>,
     /// What was left out, for a person: reserved xattrs, devices that may not be made.
     pub warnings: Vec<String>,
 }
@@ -88,13 +93,15 @@ pub fn apply(
     let abilities = Abilities::default();
     let layers = std::iter::once(target.clone()).chain(parent.layers().iter().cloned()).collect();
     let places = Places::new(View::new(layers))?;
-    let run = |job: put::FileJob| job.write(&attributes);
+    let tally = Tally::of(&target.root)?;
+    let run = |job: put::FileJob| job.write(&attributes, &tally);
     let (mut applied, times) = with_pool(options.threads, &run, |pool| {
         let mut applier = Applier {
             encoding: target.encoding,
             places,
             attributes: &attributes,
             abilities: &abilities,
+            tally: &tally,
             pool,
             in_flight: false,
             devices: None,
@@ -114,7 +121,17 @@ pub fn apply(
         }
         Ok((applier.applied, applier.places.into_times()))
     })?;
-    times.finish(&target.root)?;
+    times.finish(&target.root, &|dir| match dir {
+        Some(dir) => tally.directory(dir),
+        None => {
+            tally.give_up();
+            Ok(())
+        }
+    })?;
+    if times.mtime(ROOT).is_none() {
+        tally.directory(&target.root)?;
+    }
+    applied.usage = tally.usage();
     applied.warnings = attributes.into_warnings();
     Ok(applied)
 }
@@ -125,6 +142,8 @@ struct Applier<'a> {
     places: Places,
     attributes: &'a Attributes,
     abilities: &'a Abilities,
+    /// What is made is counted when it is complete, directories at the end.
+    tally: &'a Tally,
     pool: &'a Pool<'a, put::FileJob>,
     /// Whether the pool may still be at work.
     in_flight: bool,
@@ -195,15 +214,14 @@ impl Applier<'_> {
         metadata: &Metadata,
         opaque: bool,
     ) -> Result<u32> {
-        own.make_dir(name, 0o700)?;
+        own.make_dir(name, Attributes::first_mode(metadata))?;
         let dir = own.open_dir(name)?;
         if let Some(namespace) = self.namespace().filter(|_| opaque) {
             overlay::set_opaque(&dir, namespace)?;
         }
         let gives = self.places.gives(row);
         self.attributes.finish_dir(&dir, metadata, gives, self.entry)?;
-        let child = self.places.made(row, name, self.dir_gives(metadata), metadata.mtime);
-        Ok(child)
+        self.places.made(row, name, dir, self.dir_gives(metadata), metadata.mtime)
     }
 
     fn dir_gives(&self, metadata: &Metadata) -> Gives {

@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use layerstore_sys::{Dir, Errno};
 
 use super::super::attributes::{Attributes, Gives, timestamp};
 use super::super::times::{ROOT, Times};
-use super::super::view::{MergedDir, Node, View};
+use super::super::view::{MergedDir, Node, Part, View};
 use crate::change::Time;
 use crate::error::Result;
 
@@ -203,8 +204,15 @@ impl Places {
         row
     }
 
-    /// Notes that the apply made the directory `name`.
-    pub(super) fn made(&mut self, parent: u32, name: &[u8], gives: Gives, mtime: Time) -> u32 {
+    /// Notes that the apply made the directory `name`, which is open.
+    pub(super) fn made(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        dir: Dir,
+        gives: Gives,
+        mtime: Time,
+    ) -> Result<u32> {
         let child = self.row_of(parent, name);
         let key = self.row_key(child);
         self.mark_touched(key);
@@ -214,7 +222,16 @@ impl Places {
         }
         self.times.set_mtime(child, timestamp(mtime));
         self.drop_cached(child);
-        child
+        let above = if parent == ROOT { Some(&self.root) } else { self.cache.get(&parent) };
+        if let Some(above) = above
+            && above.parts.iter().all(|part| part.layer == 0)
+        {
+            // Nothing of a lower layer can be in it: what was just made is all that there is.
+            let (layers, stat) = (Arc::clone(&above.layers), dir.stat_self()?);
+            let part = Part { layer: 0, dir, stat, xattr_whiteouts: false };
+            self.remember(child, MergedDir { layers, parts: vec![part] });
+        }
+        Ok(child)
     }
 
     /// What a directory of the view is made of; it is known to be there.

@@ -7,6 +7,7 @@ use layerstore_sys::{DeviceId, Dir, Errno, File, FileType, Stat, xattr};
 
 use super::super::attributes::{Attributes, Gives, timestamp};
 use super::super::data::{write_stream, wrong_size};
+use super::super::measure::Tally;
 use super::super::times::ROOT;
 use super::Applier;
 use super::places::{ALIVE, Key, PUT};
@@ -46,10 +47,12 @@ pub(super) struct FileJob {
 }
 
 impl FileJob {
-    pub(super) fn write(&self, attributes: &Attributes) -> Result<()> {
+    pub(super) fn write(&self, attributes: &Attributes, tally: &Tally) -> Result<()> {
         let file = self.dir.create_file(&self.name, self.metadata.mode & 0o777)?;
         file.write_all_at(&self.data, 0)?;
-        attributes.finish_file(&file, &self.metadata, self.gives, self.entry)
+        attributes.finish_file(&file, &self.metadata, self.gives, self.entry)?;
+        drop(file);
+        tally.entry(&self.dir, &self.name)
     }
 }
 
@@ -187,6 +190,7 @@ impl Applier<'_> {
         let opaque = match self.own(row, &own, name, key)? {
             Own::Nothing => false,
             Own::Whiteout => {
+                self.tally.give_up();
                 own.unlink(name)?;
                 self.lower_has_dir(row, name)?
             }
@@ -209,7 +213,10 @@ impl Applier<'_> {
         let own = self.writable(row)?;
         match self.own(row, &own, name, key)? {
             Own::Nothing => {}
-            Own::Whiteout => own.unlink(name)?,
+            Own::Whiteout => {
+                self.tally.give_up();
+                own.unlink(name)?;
+            }
             Own::Other(stat) => self.unlink(&own, name, key, &stat)?,
             Own::Directory => self.remove_tree(&own, name, key)?,
         }
@@ -244,6 +251,7 @@ impl Applier<'_> {
         if stat.kind == FileType::Symlink {
             self.places.forget();
         }
+        self.tally.give_up();
         Ok(own.unlink(name)?)
     }
 
@@ -254,6 +262,7 @@ impl Applier<'_> {
             self.applied.replaced += self.count_files(own.open_dir(name)?, key)?;
         }
         self.places.forget();
+        self.tally.give_up();
         Ok(layerstore_sys::remove::tree(own, name)?)
     }
 
@@ -334,7 +343,9 @@ impl Applier<'_> {
         if !(clone && self.fill_from_descriptor(data, &file, size)?) {
             write_stream(bytes, &head, hole, data, size, &file, self.context)?;
         }
-        self.attributes.finish_file(&file, &metadata, gives, self.entry)
+        self.attributes.finish_file(&file, &metadata, gives, self.entry)?;
+        drop(file);
+        self.tally.entry(&dir, name)
     }
 
     /// Fills a new file inside the kernel; says whether it could.
@@ -369,7 +380,8 @@ impl Applier<'_> {
                     }
                     result => result?,
                 }
-                return self.attributes.finish_node(&dir, name, metadata, gives, true, self.entry);
+                self.attributes.finish_node(&dir, name, metadata, gives, true, self.entry)?;
+                return self.tally.entry(&dir, name);
             }
             Kind::CharDevice(device) => (FileType::CharDevice, number(device)),
             Kind::BlockDevice(device) => (FileType::BlockDevice, number(device)),
@@ -377,7 +389,8 @@ impl Applier<'_> {
             _ => (FileType::Fifo, none),
         };
         dir.make_node(name, node, metadata.mode & 0o777, device)?;
-        self.attributes.finish_node(&dir, name, metadata, gives, false, self.entry)
+        self.attributes.finish_node(&dir, name, metadata, gives, false, self.entry)?;
+        self.tally.entry(&dir, name)
     }
 
     /// Whether a file of the target has its data in a lower layer.

@@ -126,6 +126,7 @@ impl Applier<'_> {
         let hidden = !self.places.is_vacant(row, key) && own.try_stat(name)?.is_some();
         if hidden {
             // Only a whiteout is there and yet not in the view.
+            self.tally.give_up();
             own.unlink(name)?;
         }
         let opaque = hidden && self.lower_has_dir(row, name)?;
