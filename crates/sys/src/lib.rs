@@ -8,6 +8,7 @@
 //! feature `fault` makes each of them a fail point, for the crash laboratory (`cargo xtask crash`); without it
 //! nothing of that is compiled.
 
+pub mod btrfs;
 pub mod dir;
 pub mod error;
 #[cfg(feature = "fault")]

@@ -1,15 +1,23 @@
 //! Removing whole trees: by descriptors, without recursion, without following a symlink or leaving the file
-//! system.
+//! system; subvolumes of btrfs in a tree belong to it.
 
 use crate::dir::Dir;
-use crate::error::{Errno, Result};
-use crate::stat::FileType;
+use crate::error::{Errno, Result, call};
+use crate::stat::{DeviceId, FileType, Stat};
 
 /// Removes the entry `name` of `dir` with everything below it. A name that is not there is left alone.
 ///
 /// # Errors
 /// Those of the calls made; `EXDEV` when something is mounted below, which stays untouched.
 pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
+    tree_with(dir, name, |_, _| {})
+}
+
+/// As [`tree`]; `before` is called with the directory at the top, where it is one, before anything is removed.
+///
+/// # Errors
+/// As those of [`tree`].
+pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Result<()> {
     match dir.unlink(name) {
         Ok(()) => return Ok(()),
         Err(error) if error.is_not_found() => return Ok(()),
@@ -22,11 +30,13 @@ pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
         opened => opened?,
     };
     let stat = top.stat_self()?;
+    before(&top, &stat);
     let device = stat.device;
     // Each level: the open directory, which inode it is, its name in the level above, and the subdirectories still
     // to do. Only the lowest levels keep their descriptors; on the way back up the others are opened again as
     // `..`, and have to be the same inode then, so nobody can lead the walk elsewhere by moving a directory.
-    let mut stack = vec![Level { dir: Some(top), inode: stat.inode, name: name.to_vec(), pending: None }];
+    let mut stack =
+        vec![Level { dir: Some(top), device, inode: stat.inode, name: name.to_vec(), pending: None }];
     while let Some(level) = stack.last_mut() {
         let Some(current) = level.dir.clone() else {
             return Err(crate::Error::new("openat", dir.show(name), Errno::BADF));
@@ -38,13 +48,14 @@ pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
         if let Some(next) = subdirectories.pop() {
             let child = current.open_dir(&next)?;
             let stat = child.stat_self()?;
-            if stat.device != device {
+            if stat.device != level.device && !is_inner_subvolume(&child)? {
                 return Err(crate::Error::new("unlinkat", current.show(&next), Errno::XDEV));
             }
             if let Some(above) = stack.len().checked_sub(MAX_OPEN).and_then(|index| stack.get_mut(index)) {
                 above.dir = None;
             }
-            stack.push(Level { dir: Some(child), inode: stat.inode, name: next, pending: None });
+            let Stat { device, inode, .. } = stat;
+            stack.push(Level { dir: Some(child), device, inode, name: next, pending: None });
             continue;
         }
         if let Some(finished) = stack.pop() {
@@ -53,7 +64,7 @@ pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
             {
                 let parent = current.open_dir(b"..")?;
                 let stat = parent.stat_self()?;
-                if (stat.device, stat.inode) != (device, above.inode) {
+                if (stat.device, stat.inode) != (above.device, above.inode) {
                     return Err(crate::Error::new("openat", parent.show(b""), Errno::STALE));
                 }
                 above.dir = Some(parent);
@@ -73,9 +84,23 @@ const MAX_OPEN: usize = 64;
 
 struct Level {
     dir: Option<Dir>,
+    device: DeviceId,
     inode: u64,
     name: Vec<u8>,
     pending: Option<Vec<Vec<u8>>>,
+}
+
+/// Whether a directory with another device number than the one above it is a subvolume of btrfs that lies there, and
+/// nothing that is mounted there. On kernels that do not tell mount points (before Linux 5.8) it counts as mounted.
+fn is_inner_subvolume(dir: &Dir) -> Result<bool> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+    if !crate::btrfs::is_subvolume(dir)? {
+        return Ok(false);
+    }
+    let flags = AtFlags::EMPTY_PATH;
+    let answer = call("statx", || dir.show(b""), || statx(dir, c"", flags, StatxFlags::TYPE))?;
+    let is_root = StatxAttributes::MOUNT_ROOT;
+    Ok(answer.stx_attributes_mask.contains(is_root) && !answer.stx_attributes.contains(is_root))
 }
 
 /// Unlinks everything in `dir` that is not a directory and returns the names of those that are.
