@@ -33,6 +33,15 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
+/// The option by which a driver says that its layers may be limited in size: who makes containers reads it, for those
+/// that are made without a size of their own. Podman and docker have it under the same name.
+pub const CONTAINER_SIZE: OptionSpec = OptionSpec {
+    key: "size",
+    kind: OptionKind::Size,
+    default: "",
+    doc: "Most bytes of a container that is made without a size of its own; empty or 0 is no limit.",
+};
+
 /// The options of one driver, checked against its schema.
 #[derive(Debug, Clone, Default)]
 pub struct DriverOptions {

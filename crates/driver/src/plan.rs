@@ -96,7 +96,8 @@ pub struct Overlay {
     pub upper: Option<Upper>,
     /// What the overlay does, each set explicitly and never left to the host's default.
     pub features: OverlayFeatures,
-    /// Applied to every layer directory, the upper one included, so that what lies on disk stays unmapped.
+    /// Applied to every layer directory, the upper one included, so that what lies on disk stays unmapped. A lower
+    /// one that is an overlay maps by itself.
     pub id_mapping: Option<IdMapping>,
     /// An SELinux label for every file (`context=`).
     pub label: Option<String>,

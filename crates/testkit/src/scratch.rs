@@ -17,20 +17,30 @@ pub enum FileSystem {
     Xfs,
     /// btrfs.
     Btrfs,
+    /// btrfs with quotas switched on.
+    BtrfsQuota,
     /// Memory; needs no device.
     Tmpfs,
 }
 
 impl FileSystem {
-    /// Each of them, ext4 with the kernel's default.
+    /// Each type once, ext4 with the kernel's default.
     pub const ALL: [Self; 4] = [Self::Ext4 { commit: 5 }, Self::Xfs, Self::Btrfs, Self::Tmpfs];
 
-    /// The type as mount(8) calls it.
+    /// What people and reports call it.
     pub const fn name(self) -> &'static str {
+        match self {
+            Self::BtrfsQuota => "btrfs+quota",
+            other => other.kind(),
+        }
+    }
+
+    /// The type as mount(8) calls it.
+    pub const fn kind(self) -> &'static str {
         match self {
             Self::Ext4 { .. } => "ext4",
             Self::Xfs => "xfs",
-            Self::Btrfs => "btrfs",
+            Self::Btrfs | Self::BtrfsQuota => "btrfs",
             Self::Tmpfs => "tmpfs",
         }
     }
@@ -39,7 +49,7 @@ impl FileSystem {
     pub const fn least_size(self) -> u64 {
         match self {
             Self::Xfs => 300 << 20,
-            Self::Btrfs => 128 << 20,
+            Self::Btrfs | Self::BtrfsQuota => 128 << 20,
             Self::Ext4 { .. } | Self::Tmpfs => 1 << 20,
         }
     }
@@ -69,9 +79,9 @@ impl Scratch {
             FileSystem::Tmpfs => {
                 mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "scratch"]).arg(made.path());
             }
-            FileSystem::Ext4 { .. } | FileSystem::Xfs | FileSystem::Btrfs => {
+            FileSystem::Ext4 { .. } | FileSystem::Xfs | FileSystem::Btrfs | FileSystem::BtrfsQuota => {
                 std::fs::File::create(made.image())?.set_len(size)?;
-                let mut mkfs = Command::new(format!("mkfs.{}", file_system.name()));
+                let mut mkfs = Command::new(format!("mkfs.{}", file_system.kind()));
                 let options = match file_system {
                     FileSystem::Ext4 { commit } => {
                         mkfs.args(["-q", "-F"]);
@@ -87,7 +97,7 @@ impl Scratch {
                     }
                 };
                 run(mkfs.arg(made.image()))?;
-                mount.args(["-t", file_system.name(), "-o", &options]).arg(made.image()).arg(made.path());
+                mount.args(["-t", file_system.kind(), "-o", &options]).arg(made.image()).arg(made.path());
             }
         }
         // Between finding a free loop device and taking it, somebody else may have taken it: try again.
@@ -99,7 +109,12 @@ impl Scratch {
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        last.map(|()| made)
+        last?;
+        if file_system == FileSystem::BtrfsQuota {
+            run(Command::new("btrfs").args(["quota", "enable"]).arg(made.path()))?;
+            run(Command::new("btrfs").args(["quota", "rescan", "-w"]).arg(made.path()))?;
+        }
+        Ok(made)
     }
 
     /// Where it is mounted.
@@ -160,6 +175,7 @@ mod tests {
     #[case(FileSystem::Ext4 { commit: 1000 })]
     #[case(FileSystem::Xfs)]
     #[case(FileSystem::Btrfs)]
+    #[case(FileSystem::BtrfsQuota)]
     #[case(FileSystem::Tmpfs)]
     fn a_scratch_file_system_is_mounted_and_leaves_nothing(#[case] file_system: FileSystem) {
         let mounted = |path: &Path| {

@@ -91,7 +91,7 @@ impl Driver for OverlayDriver {
             rename_lower_directory: self.found.features().redirect_dir,
             diff_follows_changes: true,
             rebase: false,
-            size_limit: false,
+            size_limit: self.layers.layout().may_limit(self.layers.operation("probe")).is_ok(),
             id_mapped,
             volatile: self.found.volatile,
             mount_strings: true,
@@ -114,6 +114,7 @@ impl Driver for OverlayDriver {
             line("Native Overlay Diff", true),
             line("userxattr", features.userxattr),
             line("redirect_dir", features.redirect_dir),
+            ("Size limits".to_owned(), self.layers.layout().limits_status(operation)?),
         ])
     }
 
@@ -130,11 +131,7 @@ impl Driver for OverlayDriver {
     ) -> Result<()> {
         let operation = self.layers.operation("create layer").on(id);
         context.check().map_err(|error| operation.changeset(error))?;
-        if options.size_limit.is_some() {
-            let message = "the driver cannot limit a layer's size: it keeps layers in plain directories";
-            return Err(operation.error(Kind::Unsupported, message));
-        }
-        self.layers.create(id, parent, operation, |staged| {
+        self.layers.create_with(id, parent, options, operation, |staged| {
             let lower = Self::ancestors(staged.parent(), operation)?;
             layout::fill(staged, self.layers.layout(), &lower).map_err(|error| {
                 // The short name is outside of the layer's directory. If this fails too, recovery finds it.

@@ -6,6 +6,7 @@
 //! ROOT/ID/link                  "LINK", 26 characters of base 32: the token of the layer's creation
 //! ROOT/ID/lower                 "l/LINK:l/LINK…", its ancestors from the parent downwards; not in a base layer
 //! ROOT/ID/work/                 the kernel's, while the layer is mounted writable; not in a base layer
+//! ROOT/ID/empty/                nothing; in a layer of limited size only, see `plan`
 //! ```
 //!
 //! Invariant: `lower` alone says what a view is made of, so a plan reads one small file however long the chain is.
@@ -28,6 +29,8 @@ use crate::NAME;
 pub(crate) const DIFF: &str = "diff";
 /// The kernel's work directory.
 pub(crate) const WORK: &str = "work";
+/// A directory that stays empty.
+pub(crate) const EMPTY: &str = "empty";
 /// The file that holds the layer's short name.
 pub(crate) const LINK: &str = "link";
 /// The file that lists the ancestors.
@@ -81,6 +84,9 @@ pub(crate) fn fill(staged: &Staged<'_>, layout: &Layout, lower: &[String]) -> sy
     if staged.parent().is_some() {
         write(dir, LOWER, &join(lower))?;
         dir.make_dir(WORK.as_bytes(), 0o700)?;
+        if record.limit.is_some() {
+            dir.make_dir(EMPTY.as_bytes(), 0o755)?;
+        }
     }
     Ok(())
 }

@@ -5,18 +5,19 @@
 //! | of a base layer | bind of its directory: an overlay needs two directories, and it has no whiteouts to hide |
 //! | writable | overlay of the ancestors, the layer as upper directory |
 //! | read-only | overlay of the layer and its ancestors, no upper directory |
+//! | either, of a layer of limited size | its ancestors are an overlay inside of the overlay |
 //!
 //! Every feature is set explicitly. `redirect_dir` is on wherever the kernel allows it (never with `userxattr`), so
 //! that a renamed directory is a mark instead of `EXDEV`; sealed layers keep such marks, and every view follows
 //! them. `metacopy` and `index` stay off: both tie a layer to the inodes of those below it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use layerstore_driver::layout::{Layer, Layout, Operation};
 use layerstore_driver::plan::{Bind, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{Access, Kind, LayerState, MountPlan, PlanOptions, Result};
 
-use crate::layout::{DIFF, LINKS, WORK, lower};
+use crate::layout::{DIFF, EMPTY, LINKS, WORK, lower};
 use crate::probe::Found;
 
 /// The plan of a layer's view.
@@ -50,6 +51,9 @@ pub(crate) fn plan(
     };
     let source = |link: &String| Source::Path(short_path(layout, link));
     let mut lowers: Vec<_> = lower(layer, operation)?.iter().map(source).collect();
+    if layer.record.limit.is_some() {
+        lowers = vec![apart(lowers, &directory, found, options)];
+    }
     if !writable {
         lowers.insert(0, source(&layer.record.token));
     }
@@ -65,6 +69,26 @@ pub(crate) fn plan(
         id_mapping: options.id_mapping.clone(),
         label: options.label.clone(),
     }))
+}
+
+/// The ancestors of a layer of limited size, as an overlay of their own.
+///
+/// Such a layer lies in a subvolume, and numbers of inodes are unique in one subvolume only. An overlay of directories
+/// of one file system shows them as they are, so two files would be the same to everybody who compares device and
+/// inode (`cp`, `tar`, the dynamic linker). An overlay among its layers is another file system, which is told apart.
+fn apart(mut lowers: Vec<Source>, directory: &Path, found: Found, options: &PlanOptions) -> Source {
+    if lowers.len() == 1 {
+        // An overlay that is only read has two directories at least.
+        lowers.push(Source::Path(directory.join(EMPTY)));
+    }
+    let plan = MountPlan::Overlay(Overlay {
+        lowers,
+        upper: None,
+        features: found.features(),
+        id_mapping: options.id_mapping.clone(),
+        label: None,
+    });
+    Source::Plan { plan: Box::new(plan), subdirectory: PathBuf::new() }
 }
 
 /// Where a layer's content lies, by its short name.

@@ -1,14 +1,18 @@
 //! What can be configured.
 
+use layerstore_driver::options::CONTAINER_SIZE;
 use layerstore_driver::{DriverOptions, OptionKind, OptionSpec};
 
 /// The options of this driver.
-pub(crate) const OPTIONS: &[OptionSpec] = &[OptionSpec {
-    key: "threads",
-    kind: OptionKind::Number,
-    default: "0",
-    doc: "Threads that write files while a layer is copied or a changeset is applied; 0 is one per processor.",
-}];
+pub(crate) const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        key: "threads",
+        kind: OptionKind::Number,
+        default: "0",
+        doc: "Threads that write files while a layer is copied or a changeset is applied; 0 is one per processor.",
+    },
+    CONTAINER_SIZE,
+];
 
 /// The options of one driver, read.
 #[derive(Debug, Clone, Copy)]

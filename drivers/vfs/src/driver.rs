@@ -96,7 +96,7 @@ impl Driver for VfsDriver {
             rename_lower_directory: true,
             diff_follows_changes: false,
             rebase: false,
-            size_limit: false,
+            size_limit: self.layers.layout().may_limit(self.layers.operation("probe")).is_ok(),
             id_mapped,
             // A bind mount has no sync to leave out.
             volatile: false,
@@ -114,6 +114,7 @@ impl Driver for VfsDriver {
         Ok(vec![
             ("Backing Filesystem".to_owned(), info.name()),
             ("Copies share extents".to_owned(), shares.to_owned()),
+            ("Size limits".to_owned(), self.layers.layout().limits_status(operation)?),
         ])
     }
 
@@ -129,11 +130,7 @@ impl Driver for VfsDriver {
         context: &Context,
     ) -> Result<()> {
         let operation = self.layers.operation("create layer").on(id);
-        if options.size_limit.is_some() {
-            let message = "the driver cannot limit a layer's size: it keeps layers in plain directories";
-            return Err(operation.error(Kind::Unsupported, message));
-        }
-        self.layers.create(id, parent, operation, |staged| {
+        self.layers.create_with(id, parent, options, operation, |staged| {
             let Some(parent) = staged.parent() else {
                 return layout::make_root(staged.dir()).map_err(|error| operation.system(error));
             };

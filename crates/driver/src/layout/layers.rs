@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use layerstore_changeset::tree::Usage;
 use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
 
-use crate::driver::{Base, LayerInfo, LayerState};
+use crate::driver::{Base, CreateOptions, LayerInfo, LayerState};
 use crate::error::{Error, Kind, Result};
 use crate::factory::OpenOptions;
 use crate::id::LayerId;
 use crate::lease::{LayerLock, Leases};
 
+use super::limit;
 use super::memo::Memo;
 use super::operation::Operation;
 use super::record::{self, SEALED, Sealed};
@@ -79,7 +80,7 @@ impl Layers {
         Ok(self.layout.load(id, self.operation("look up layer"))?.info())
     }
 
-    /// Makes a layer. `fill` makes what the driver keeps in its directory.
+    /// Makes a layer without a limit of its size. `fill` makes what the driver keeps in its directory.
     ///
     /// # Errors
     /// `AlreadyExists`; `NotFound` and `InvalidInput` for the parent; those of `fill`.
@@ -90,13 +91,29 @@ impl Layers {
         operation: Operation<'_>,
         fill: impl FnOnce(&Staged<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.create_with(id, parent, &CreateOptions::default(), operation, fill)
+    }
+
+    /// Makes a layer as the options say.
+    ///
+    /// # Errors
+    /// As [`Layers::create`]; `Unsupported` for a limit, see [`Layout::may_limit`]; `NoSpace` for one that is too
+    /// small for an empty layer.
+    pub fn create_with(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        options: &CreateOptions,
+        operation: Operation<'_>,
+        fill: impl FnOnce(&Staged<'_>) -> Result<()>,
+    ) -> Result<()> {
         let operation = operation.on(id);
         let _locks = self.lock((id, Hold::Alone), parent.map(|parent| (parent, Hold::Shared)))?;
         if self.layout.exists(id, operation)? {
             return Err(operation.error(Kind::AlreadyExists, "the layer exists already"));
         }
         let parent = parent.map(|parent| self.parent(parent, operation)).transpose()?;
-        let staged = self.layout.begin(id, parent.as_ref(), operation)?;
+        let staged = self.layout.begin(id, parent.as_ref(), options.size_limit, operation)?;
         fill(&staged)?;
         staged.publish(operation)
     }
@@ -210,7 +227,13 @@ impl Layers {
             return Err(half_applied(operation));
         }
         let usage = measure(&layer)?;
-        record::write(&layer.dir, SEALED, &Sealed::new(usage)).map_err(|error| operation.system(error))?;
+        let sealed = Sealed::new(usage);
+        let written = limit::beyond(&layer.dir, || record::write(&layer.dir, SEALED, &sealed));
+        if let (Err(_), Some(limit)) = (&written, layer.record.limit) {
+            // It stays writable, and so limited. The first error is the one to report.
+            let _ = limit::set(&layer.dir, limit);
+        }
+        written.map_err(|error| operation.system(error))?;
         Ok(usage)
     }
 

@@ -14,6 +14,8 @@
 //!   trash/TOKEN             a layer that is being freed; whoever frees it holds a flock on it
 //! ```
 //!
+//! The directory of a layer of limited size is a btrfs subvolume, see [`Layout::may_limit`].
+//!
 //! Invariants:
 //! - A layer appears by one rename out of `staging` and vanishes by one rename into `trash`: it is there or not.
 //! - TOKEN is random and names one creation for ever: the marker in the parent is written before the layer
@@ -30,6 +32,7 @@
 
 mod compare;
 mod layers;
+mod limit;
 mod memo;
 mod operation;
 pub mod record;

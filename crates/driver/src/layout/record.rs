@@ -1,7 +1,8 @@
 //! The records of a layer.
 //!
 //! ```text
-//! layer.json    {"version":1,"id":"…","parent":"…"|null,"token":"…","created":NANOSECONDS}   written at creation
+//! layer.json    {"version":1,"id":"…","parent":"…"|null,"token":"…","created":NANOSECONDS}   written at creation;
+//!               and "limit":BYTES where the layer's size is limited
 //! sealed.json   {"version":1,"bytes":…,"inodes":…,"sealed":NANOSECONDS}                      there once it is sealed
 //! counted.json  {"version":1,"bytes":…,"inodes":…}     what an apply counted; gone before anything else may write
 //! ```
@@ -45,6 +46,9 @@ pub struct Record {
     pub token: String,
     /// When it was made, in nanoseconds since 1970.
     pub created: u64,
+    /// Most bytes that it may take until it is sealed: its directory is a subvolume then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 /// What is known of a layer once it is sealed.
@@ -78,7 +82,7 @@ impl Counted {
 impl Record {
     /// The record of a layer that is being made now.
     pub fn new(id: &LayerId, parent: Option<&LayerId>, token: String) -> Self {
-        Self { version: VERSION, id: id.clone(), parent: parent.cloned(), token, created: now() }
+        Self { version: VERSION, id: id.clone(), parent: parent.cloned(), token, created: now(), limit: None }
     }
 }
 

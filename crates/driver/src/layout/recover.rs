@@ -13,11 +13,12 @@
 
 use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
 
-use crate::driver::Recovered;
+use crate::driver::{LayerState, Recovered};
 use crate::error::{Kind, Result};
 use crate::id::LayerId;
 
 use super::layers::Layers;
+use super::limit;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
 use super::root::{Layer, Layout, add_marker, drop_marker};
@@ -125,7 +126,7 @@ impl Layers {
             if let Err(error) = tidied.and_then(|()| self.forget_child(&dir, operation)) {
                 tracing::warn!(%error, "could not tidy up after a layer");
             }
-            sys::remove::tree(from, name).map_err(|error| operation.system(error))?;
+            limit::free(from, name).map_err(|error| operation.system(error))?;
             report.push(Recovered { id, what: what.to_owned() });
         }
         Ok(())
@@ -234,7 +235,8 @@ impl Layers {
         if let Some(parent) = &layer.record.parent {
             match layout.open_layer(parent, operation)? {
                 Some(parent) => {
-                    if add_marker(&parent, &layer.record).map_err(|error| operation.system(error))? {
+                    let added = limit::beyond(&parent, || add_marker(&parent, &layer.record));
+                    if added.map_err(|error| operation.system(error))? {
                         found.push("made the marker in its parent again".to_owned());
                     }
                 }
@@ -252,6 +254,12 @@ impl Layers {
             found.push(format!("dropped the marker of the child {child}, which does not exist"));
         }
         found.extend(hooks.repair(&layer)?);
+        if let (Some(limit), LayerState::Writable) = (layer.record.limit, layer.state())
+            && let Err(error) = limit::set(&layer.dir, limit)
+        {
+            // Quotas that were switched off, and on again, have no limits.
+            tracing::warn!(layer = %id, %error, "the layer's size is not limited any more");
+        }
         Ok(found)
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Kind, Result};
 use crate::id::LayerId;
 
 use super::layers::{Hold, Layers};
+use super::limit;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record};
 use super::recover::Hooks;
@@ -63,9 +64,9 @@ impl Layers {
         };
         hooks.forget(&new.dir).map_err(system)?;
         let record = Record { id: id.clone(), token, ..new.record.clone() };
-        record::write(&new.dir, RECORD, &record).map_err(system)?;
+        limit::beyond(&new.dir, || record::write(&new.dir, RECORD, &record)).map_err(system)?;
         for child in self.children(id, old.as_ref().filter(|_| old_record.is_some()), operation)? {
-            add_marker(&new.dir, &child).map_err(system)?;
+            limit::beyond(&new.dir, || add_marker(&new.dir, &child)).map_err(system)?;
         }
         let from = layout.name_of(with);
         let exchanged = match &old {
@@ -74,7 +75,7 @@ impl Layers {
         };
         exchanged.map_err(system)?;
         if let Some(parent) = &parent {
-            add_marker(parent, &record).map_err(system)?;
+            limit::beyond(parent, || add_marker(parent, &record)).map_err(system)?;
             drop_marker(parent, &marker_name(&new.record)).map_err(system)?;
         }
         hooks.repair(&layout.load(id, operation)?)?;

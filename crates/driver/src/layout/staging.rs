@@ -7,6 +7,7 @@ use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
 
 use crate::error::{Error, Kind, Result};
 
+use super::limit;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record};
 use super::root::{Layer, Layout, add_marker, drop_marker, marker_name};
@@ -39,30 +40,38 @@ pub struct Staged<'a> {
 
 impl Layout {
     /// Begins a layer: a directory in `staging` that holds its record, and the marker in its parent. The caller
-    /// holds the layer's lock, and the parent's so that it stays.
+    /// holds the layer's lock, and the parent's so that it stays. With a limit in bytes, all that is written from
+    /// here on counts.
     ///
     /// # Errors
-    /// `AlreadyExists`, `NoSpace`, `System`.
+    /// `AlreadyExists`, `NoSpace`, `System`; `Unsupported` where there are no limits.
     pub fn begin<'a>(
         &'a self,
         id: &crate::LayerId,
         parent: Option<&'a Layer>,
+        limit: Option<u64>,
         operation: Operation<'_>,
     ) -> Result<Staged<'a>> {
         let operation = operation.on(id);
         if self.exists(id, operation)? {
             return Err(operation.error(Kind::AlreadyExists, "the layer exists already"));
         }
-        let (token, dir, lock) = self.stage(operation)?;
-        let record = Record::new(id, parent.map(|parent| &parent.record.id), token);
+        if limit.is_some() {
+            self.may_limit(operation)?;
+        }
+        let (token, dir, lock) = self.stage(limit.is_some(), operation)?;
+        let record = Record { limit, ..Record::new(id, parent.map(|parent| &parent.record.id), token) };
         // From here on, dropping it cleans up.
         let staged = Staged { layout: self, parent, dir, record, published: false, _lock: lock };
         let prepare = || -> sys::Result<()> {
+            if let Some(limit) = limit {
+                limit::set(&staged.dir, limit)?;
+            }
             // An older layer of this id may have been removed in the middle of an apply.
             self.forget_apply(id)?;
             record::write(&staged.dir, RECORD, &staged.record)?;
             if let Some(parent) = parent {
-                add_marker(&parent.dir, &staged.record)?;
+                limit::beyond(&parent.dir, || add_marker(&parent.dir, &staged.record))?;
             }
             Ok(())
         };
@@ -70,12 +79,16 @@ impl Layout {
         Ok(staged)
     }
 
-    /// A new directory in `staging`, locked.
-    fn stage(&self, operation: Operation<'_>) -> Result<(String, Dir, Lock)> {
+    /// A new directory in `staging`, locked; where it is to be limited, a subvolume.
+    fn stage(&self, limited: bool, operation: Operation<'_>) -> Result<(String, Dir, Lock)> {
         loop {
             let token = random_name()?;
             let attempt = || -> sys::Result<Option<(Dir, Lock)>> {
-                self.staging.make_dir(token.as_bytes(), 0o700)?;
+                if limited {
+                    sys::btrfs::make_subvolume(&self.staging, token.as_bytes())?;
+                } else {
+                    self.staging.make_dir(token.as_bytes(), 0o700)?;
+                }
                 // Recovery may take the directory for a leftover before it is locked: then it is made again.
                 let file = match self.staging.open_file(token.as_bytes()) {
                     Err(error) if error.is_not_found() => return Ok(None),
@@ -104,7 +117,7 @@ impl Layout {
 
     /// Frees what lies in `trash` under this name. A failure costs space only: recovery tries again.
     pub(super) fn reap(&self, name: &str) {
-        if let Err(error) = sys::remove::tree(&self.trash, name.as_bytes()) {
+        if let Err(error) = limit::free(&self.trash, name.as_bytes()) {
             tracing::warn!(driver = self.driver(), %error, "could not free a removed layer; recovery will");
         }
     }

@@ -121,7 +121,8 @@ fn overlay(plan: &Overlay) -> Result<OwnedFd, Try> {
     set(&context, "source", Some("overlay"))?;
     let mut layers = Layers { context: &context, by_name: false, first: true, detached: Vec::new() };
     for lower in &plan.lowers {
-        layers.give("lowerdir+", mapped(open(lower)?, namespace.as_ref())?)?;
+        let namespace = namespace.as_ref().filter(|_| !overlay::maps_itself(lower));
+        layers.give("lowerdir+", mapped(open(lower)?, namespace)?)?;
     }
     if let Some(upper) = &plan.upper {
         let directory = mapped(open_upper(upper)?, namespace.as_ref())?;

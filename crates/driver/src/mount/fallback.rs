@@ -163,6 +163,7 @@ impl Workshop {
         let mapping = plan.id_mapping.as_ref();
         let mut lowers = Vec::new();
         for lower in &plan.lowers {
+            let mapping = mapping.filter(|_| !overlay::maps_itself(lower));
             let lower = self.open(lower)?;
             lowers.push(self.layer(lower, mapping)?);
         }

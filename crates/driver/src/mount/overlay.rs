@@ -2,7 +2,7 @@
 
 use layerstore_sys::{self as sys, Dir, Errno};
 
-use crate::plan::{Overlay, OverlayFeatures, Upper};
+use crate::plan::{MountPlan, Overlay, OverlayFeatures, Source, Upper};
 
 /// One option, with a value or without.
 pub(super) type Option_ = (&'static str, Option<&'static str>);
@@ -62,6 +62,16 @@ pub(super) fn forget_volatile(directory: &Dir, upper: &Upper) -> sys::Result<()>
         }
     }
     sys::remove::tree(&parent, b"volatile")
+}
+
+/// Whether a layer is an overlay that maps ids already: the kernel maps no mount of one, only its layers.
+pub(super) fn maps_itself(source: &Source) -> bool {
+    match source {
+        Source::Plan { plan, .. } => {
+            matches!(&**plan, MountPlan::Overlay(inner) if inner.id_mapping.is_some())
+        }
+        Source::Path(_) => false,
+    }
 }
 
 /// Whether the kernel itself refuses writing: there is no upper directory.

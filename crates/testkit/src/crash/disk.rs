@@ -21,7 +21,7 @@ use crate::scratch::FileSystem;
 const fn size(file_system: FileSystem) -> u64 {
     match file_system {
         FileSystem::Xfs => 304 << 20,
-        FileSystem::Btrfs => 160 << 20,
+        FileSystem::Btrfs | FileSystem::BtrfsQuota => 160 << 20,
         FileSystem::Ext4 { .. } | FileSystem::Tmpfs => 64 << 20,
     }
 }
@@ -35,7 +35,7 @@ pub fn make(file_system: FileSystem, image: &Path) -> io::Result<()> {
     let mut mkfs = Command::new(format!("mkfs.{}", file_system.name()));
     match file_system {
         FileSystem::Xfs => mkfs.args(["-q", "-f", "-m", "reflink=1"]),
-        FileSystem::Btrfs => mkfs.args(["-q", "-f", "-m", "single"]),
+        FileSystem::Btrfs | FileSystem::BtrfsQuota => mkfs.args(["-q", "-f", "-m", "single"]),
         _ => mkfs.args(["-q", "-F"]),
     };
     run(mkfs.arg(image))
@@ -58,7 +58,7 @@ impl Mounted {
             // Nothing but what is asked for reaches the disk.
             FileSystem::Ext4 { commit } => format!("loop,commit={commit}"),
             FileSystem::Xfs => "loop,nouuid".to_owned(),
-            FileSystem::Btrfs => "loop,commit=1000".to_owned(),
+            FileSystem::Btrfs | FileSystem::BtrfsQuota => "loop,commit=1000".to_owned(),
             FileSystem::Tmpfs => return Err(io::Error::other("a tmpfs has no image")),
         };
         let mut last = Ok(());
