@@ -114,7 +114,11 @@ pub(crate) fn file_system(path: &Path) -> String {
     match found.filesystem_type().0 {
         0xEF53 => "ext4".to_owned(),
         0x5846_5342 => "xfs".to_owned(),
-        0x9123_683E => "btrfs".to_owned(),
+        // Quotas make it another one: layers can be limited there.
+        0x9123_683E => match Dir::open(path).and_then(|dir| sys::btrfs::quota(&dir)) {
+            Ok(sys::btrfs::Quota::On) => "btrfs+quota".to_owned(),
+            _ => "btrfs".to_owned(),
+        },
         0x0102_1994 => "tmpfs".to_owned(),
         0x794C_7630 => "overlay".to_owned(),
         0x2FC1_2FC1 => "zfs".to_owned(),

@@ -17,6 +17,7 @@ mod mounts;
 mod parallel;
 mod prelude;
 mod repair;
+mod size_limit;
 mod slow;
 
 /// Every table of cases, in the order of the contract.
@@ -25,6 +26,7 @@ const CASES: &[&[Case]] = &[
     in_use::CASES,
     durable::CASES,
     limits::CASES,
+    size_limit::CASES,
     mounts::CASES,
     leases::CASES,
     mount_options::CASES,

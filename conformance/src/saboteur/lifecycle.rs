@@ -131,6 +131,13 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         wrap: broken::<KeepsDamage>,
         also: &[],
     },
+    Saboteur {
+        clause: "L21",
+        what: "size limits are claimed and none is set",
+        wrap: broken::<ClaimsSizeLimit>,
+        // That a limit is there at all is L18.
+        also: &["L18"],
+    },
 ];
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -377,6 +384,19 @@ impl Sabotage for EndlessChain {
 struct DropsSizeLimit;
 
 impl Sabotage for DropsSizeLimit {
+    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
+        Create { options: &CreateOptions::default(), ..call }.on(driver)
+    }
+}
+
+#[derive(Debug, Default)]
+struct ClaimsSizeLimit;
+
+impl Sabotage for ClaimsSizeLimit {
+    fn capabilities(&self, driver: &dyn Driver) -> Capabilities {
+        Capabilities { size_limit: true, ..driver.capabilities() }
+    }
+
     fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
         Create { options: &CreateOptions::default(), ..call }.on(driver)
     }

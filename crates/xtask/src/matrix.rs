@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long = "driver", value_name = "NAME")]
     drivers: Vec<String>,
     /// Only these file systems.
-    #[arg(long = "file-system", value_name = "TYPE", value_parser = ["ext4", "xfs", "btrfs", "tmpfs"])]
+    #[arg(long = "file-system", value_name = "TYPE", value_parser = ["ext4", "xfs", "btrfs", "tmpfs", "btrfs+quota"])]
     file_systems: Vec<String>,
     /// Only these modes: as it is, in a user namespace, on a simulated old kernel, and both of these.
     #[arg(long = "mode", value_name = "MODE", value_parser = MODES)]
@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
 
 /// Enough for the largest cases, and for btrfs to be of one mind about its chunks.
 const SIZE: u64 = 2 << 30;
+
+/// The word in the names of all cases about limited layers.
+const LIMITS: &str = "size_limit";
 
 /// What each run pretends, as pinned files call it.
 const MODES: [&str; 4] = ["host", "userns", "enosys", "userns+enosys"];
@@ -78,7 +81,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let modes: Vec<_> = MODES.into_iter().filter(|mode| wanted(&arguments.modes, mode)).collect();
     let mut columns = Vec::new();
     let mut rows: Vec<Vec<Cell>> = programs.iter().map(|_| Vec::new()).collect();
-    for (at, file_system) in FileSystem::ALL.into_iter().enumerate() {
+    for (at, file_system) in FileSystem::ALL.into_iter().chain([FileSystem::BtrfsQuota]).enumerate() {
+        // With quotas one question is another: whether layers can be limited. It takes root, and a few cases.
+        let filter = (file_system == FileSystem::BtrfsQuota).then_some(LIMITS);
         if !wanted(&arguments.file_systems, file_system.name()) {
             continue;
         }
@@ -86,14 +91,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Ok(scratch) => scratch,
             Err(error) => return fail(&format!("no scratch {}: {error}", file_system.name())),
         };
-        for mode in &modes {
+        for mode in modes.iter().filter(|mode| filter.is_none() || **mode == "host") {
             columns.push(match *mode {
                 "host" => file_system.name().to_owned(),
                 mode => format!("{}+{mode}", file_system.name()),
             });
             for (number, (program, row)) in programs.iter().zip(&mut rows).enumerate() {
                 let runs = !arguments.covering || covers(number, at, mode);
-                row.push(runs.then(|| run_one(program, &scratch.path(), mode, arguments.write_pins)));
+                row.push(runs.then(|| run_one(program, &scratch.path(), mode, filter, arguments.write_pins)));
             }
         }
     }
@@ -174,11 +179,18 @@ fn executables(said: &str) -> Vec<(PathBuf, PathBuf)> {
     said.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(of_message).collect()
 }
 
-fn run_one(program: &Program, scratch: &Path, mode: &str, write_pins: bool) -> (Counts, bool, Duration) {
+fn run_one(
+    program: &Program,
+    scratch: &Path,
+    mode: &str,
+    filter: Option<&str>,
+    write_pins: bool,
+) -> (Counts, bool, Duration) {
     let begun = Instant::now();
     let mut command = Command::new(&program.executable);
     command
         .current_dir(&program.folder)
+        .args(filter)
         .env("LAYERSTORE_CONFORMANCE_SCRATCH", scratch)
         .env("LAYERSTORE_CONFORMANCE_MODE", mode_variable(mode))
         .env_remove("LAYERSTORE_CONFORMANCE_PIN");
