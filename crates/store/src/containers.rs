@@ -52,14 +52,14 @@ impl Store {
             image_name: by_name.then(|| image.to_owned()),
             layer,
             created: now(),
-            size_limit: options.size_limit,
+            size_limit: options.size_limit.or(self.inner().container_size),
             labels: options.labels.clone(),
             mounts: Vec::new(),
             mounted: false,
         };
         // No row knows the layer yet; the lease tells others that it is not a leftover.
         let lease = Lease::take(self.staging(), container.layer.as_str(), OPERATION)?;
-        let create = CreateOptions { size_limit: options.size_limit };
+        let create = CreateOptions { size_limit: container.size_limit };
         self.driver().create(&container.layer, top.as_ref(), &create, context).explain(OPERATION, image)?;
         let durable = self
             .write_container_record(&container, top.as_ref())

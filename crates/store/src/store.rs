@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     /// The driver's directory, where it lies on another file system than the root: synced too.
     pub(crate) driver_root: Option<Dir>,
     pub(crate) driver_reason: String,
+    /// Most bytes of a container that is made without a size of its own.
+    pub(crate) container_size: Option<u64>,
     pub(crate) warnings: Vec<String>,
 }
 

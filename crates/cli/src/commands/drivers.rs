@@ -13,6 +13,8 @@ struct Found<'a> {
     factory: &'a dyn DriverFactory,
     probe: Probe,
     capabilities: Option<Capabilities>,
+    /// What the driver says about itself there, where it can run.
+    status: Vec<(String, String)>,
 }
 
 pub(super) fn drivers(session: &Session, name: Option<&str>) -> Result<()> {
@@ -61,17 +63,19 @@ fn look<'a>(factory: &'a dyn DriverFactory, graphroot: &Path) -> Result<Found<'a
         Err(error) => {
             let reason = format!("nothing can be written in {}: {error}", place.display());
             let probe = Probe::Unusable { reason, hint: None };
-            return Ok(Found { factory, probe, capabilities: None });
+            return Ok(Found { factory, probe, capabilities: None, status: Vec::new() });
         }
     };
     let open =
         OpenOptions { root: scratch.path().join("root"), runroot: scratch.path().join("run"), options };
     let probe = factory.probe(&open).map_err(|error| Failure::Store(from_driver(error)))?;
-    let capabilities = match probe {
-        Probe::Usable => factory.open(&open).ok().map(|driver| driver.capabilities()),
+    let driver = match probe {
+        Probe::Usable => factory.open(&open).ok(),
         Probe::Unusable { .. } => None,
     };
-    Ok(Found { factory, probe, capabilities })
+    let capabilities = driver.as_ref().map(|driver| driver.capabilities());
+    let status = driver.and_then(|driver| driver.status().ok()).unwrap_or_default();
+    Ok(Found { factory, probe, capabilities, status })
 }
 
 /// The directory itself, or the nearest one above it that exists.
@@ -109,6 +113,7 @@ fn describe(found: &Found<'_>) -> serde_json::Value {
         "hint": hint,
         "last_resort": found.factory.last_resort(),
         "capabilities": found.capabilities,
+        "status": found.status,
         "options": options,
     })
 }
@@ -133,6 +138,9 @@ fn detail(found: &Found<'_>) -> std::io::Result<()> {
                 line(format_args!("hint: {hint}"))?;
             }
         }
+    }
+    for (label, value) in &found.status {
+        line(format_args!("{label}: {value}"))?;
     }
     if let Some(capabilities) = &found.capabilities {
         line("capabilities:")?;

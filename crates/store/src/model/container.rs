@@ -35,7 +35,8 @@ pub struct Container {
 pub struct ContainerOptions {
     /// A name that no other container has: letters, digits, `_`, `.`, `-`.
     pub name: Option<String>,
-    /// Most bytes that its layer may take (needs the driver's capability `size_limit`).
+    /// Most bytes that its layer may take (needs the driver's capability `size_limit`); none for what the
+    /// configuration says (`size` among the driver's options), which is no limit by default.
     pub size_limit: Option<u64>,
     /// Words that runtimes attach.
     pub labels: std::collections::BTreeMap<String, String>,
