@@ -28,6 +28,8 @@ const BLOCK: u64 = 512;
 const MAX_MEMBERS: usize = 100_000;
 /// Largest extension header (a long name, PAX records).
 const MAX_EXTENSION: u64 = 1 << 20;
+/// Most bytes of names and of what links lead to, all members together.
+const MAX_NAMES: usize = 8 << 20;
 /// Longest chain of links.
 const MAX_LINKS: usize = 16;
 
@@ -137,6 +139,7 @@ fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
     let mut extension = Extension::default();
     let mut at = 0;
     let mut count = 0;
+    let mut names = 0;
     loop {
         let refuse = |code, reason: &str| {
             Error::refused(code, READ, subject, format!("{reason} (at byte {at} of the archive)"))
@@ -179,6 +182,13 @@ fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
             let found = std::mem::take(&mut extension).member(header, data, end);
             let (path, member) = found.map_err(|error| Error::changeset(READ, subject, error.at(at)))?;
             if let Some(member) = member {
+                names += path.as_bytes().len();
+                if let Member::Link(target) = &member {
+                    names += target.as_bytes().len();
+                }
+                if names > MAX_NAMES {
+                    return Err(refuse(Code::LimitExceeded, "the names of its members take more than 8 MiB"));
+                }
                 members.insert(path, member);
             }
         }

@@ -126,6 +126,9 @@ fn schema_1_is_refused_by_its_name(#[case] manifest: &str, #[case] media_type: &
 #[case::too_large([b"{\"a\":\"".to_vec(), vec![b'x'; 4 << 20], b"\"}".to_vec()].concat())]
 #[case::many_layers(format!(r#"{{"schemaVersion":2,"config":{{}},"layers":[{}0]}}"#, "0,".repeat(20_000)).into_bytes())]
 #[case::trailing(br#"{"schemaVersion": 2} {}"#.to_vec())]
+#[case::small_objects([b"{\"a\":[".to_vec(), br#"{"":0},"#.repeat(500_000), b"0]}".to_vec()].concat())]
+#[case::small_lists([b"{\"a\":[".to_vec(), b"[],".repeat(1_300_000), b"0]}".to_vec()].concat())]
+#[case::many_keys([b"{".to_vec(), (0..250_000).flat_map(|n| format!("\"{n}\":0,").into_bytes()).collect(), b"\"a\":0}".to_vec()].concat())]
 fn a_document_that_is_none_is_refused(#[case] bytes: Vec<u8>) {
     let (_guard, dir) = scratch();
     let error = open_manifest(&dir, &bytes, OCI_MANIFEST).unwrap_err();
@@ -330,4 +333,32 @@ fn the_platform_decides_and_the_message_lists_what_there_is() {
     let nested = put_blob(&dir, OCI_INDEX, index.to_string().as_bytes());
     put_index(&dir, &json!({"schemaVersion": 2, "manifests": [nested]}));
     read_image(&format!("oci:{}", dir.display())).unwrap();
+}
+
+#[test]
+fn an_archive_of_long_names_is_refused_before_they_take_much_memory() {
+    let (_guard, dir) = scratch();
+    let mut out = Vec::new();
+    let long = [vec![b'n'; 250], b"/".to_vec()].concat().repeat(16);
+    for n in 0..2500 {
+        let name = [&long[..], n.to_string().as_bytes()].concat();
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..13].copy_from_slice(b"././@LongLink");
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(name.len() as u64 + 1);
+        header.set_cksum();
+        out.extend_from_slice(header.as_bytes());
+        out.extend_from_slice(&name);
+        out.push(0);
+        out.resize(out.len().next_multiple_of(512), 0);
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(0);
+        header.set_cksum();
+        out.extend_from_slice(header.as_bytes());
+    }
+    let file = dir.join("long.tar");
+    std::fs::write(&file, out).unwrap();
+    let error = read_image(&format!("docker-archive:{}", file.display())).unwrap_err();
+    assert_eq!(error.code(), Some(Code::LimitExceeded), "{error}");
 }
