@@ -45,7 +45,7 @@ pub(crate) mod fault {
     }
 }
 
-pub use dir::{Dir, DirEntry};
+pub use dir::{Batch, Dir, DirEntry};
 pub use error::{Errno, Error, Result};
 pub use file::File;
 pub use stat::{DeviceId, FileType, Stat, Timestamp};

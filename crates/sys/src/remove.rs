@@ -31,21 +31,22 @@ pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Re
     };
     let stat = top.stat_self()?;
     before(&top, &stat);
-    let device = stat.device;
-    // Each level: the open directory, which inode it is, its name in the level above, and the subdirectories still
+    // Each level: the open directory, which inode it is, its name in the level above, and some subdirectories still
     // to do. Only the lowest levels keep their descriptors; on the way back up the others are opened again as
     // `..`, and have to be the same inode then, so nobody can lead the walk elsewhere by moving a directory.
-    let mut stack =
-        vec![Level { dir: Some(top), device, inode: stat.inode, name: name.to_vec(), pending: None }];
+    let mut stack = vec![Level::new(top, &stat, name.to_vec())];
     while let Some(level) = stack.last_mut() {
         let Some(current) = level.dir.clone() else {
             return Err(crate::Error::new("openat", dir.show(name), Errno::BADF));
         };
-        let subdirectories = match &mut level.pending {
-            Some(subdirectories) => subdirectories,
-            None => level.pending.insert(unlink_files(&current)?),
-        };
-        if let Some(next) = subdirectories.pop() {
+        if level.pending.is_empty() && !level.empty {
+            let from = level.place;
+            level.place = unlink_files(&current, from, &mut level.pending)?;
+            // File systems differ in what a place means once something was removed: what was read in pieces is
+            // read again until nothing is there.
+            level.empty = level.place.is_none() && from.is_none();
+        }
+        if let Some(next) = level.pending.pop() {
             let child = current.open_dir(&next)?;
             let stat = child.stat_self()?;
             if stat.device != level.device && !is_inner_subvolume(&child)? {
@@ -54,8 +55,10 @@ pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Re
             if let Some(above) = stack.len().checked_sub(MAX_OPEN).and_then(|index| stack.get_mut(index)) {
                 above.dir = None;
             }
-            let Stat { device, inode, .. } = stat;
-            stack.push(Level { dir: Some(child), device, inode, name: next, pending: None });
+            stack.push(Level::new(child, &stat, next));
+            continue;
+        }
+        if !level.empty {
             continue;
         }
         if let Some(finished) = stack.pop() {
@@ -87,7 +90,19 @@ struct Level {
     device: DeviceId,
     inode: u64,
     name: Vec<u8>,
-    pending: Option<Vec<Vec<u8>>>,
+    /// Subdirectories that were found and are still to be removed.
+    pending: Vec<Vec<u8>>,
+    /// Where to go on reading; at the start where there is none.
+    place: Option<u64>,
+    /// Whether nothing but those subdirectories is left.
+    empty: bool,
+}
+
+impl Level {
+    fn new(dir: Dir, stat: &Stat, name: Vec<u8>) -> Self {
+        let Stat { device, inode, .. } = *stat;
+        Self { dir: Some(dir), device, inode, name, pending: Vec::new(), place: None, empty: false }
+    }
 }
 
 /// Whether a directory with another device number than the one above it is a subvolume of btrfs that lies there, and
@@ -103,10 +118,11 @@ fn is_inner_subvolume(dir: &Dir) -> Result<bool> {
     Ok(answer.stx_attributes_mask.contains(is_root) && !answer.stx_attributes.contains(is_root))
 }
 
-/// Unlinks everything in `dir` that is not a directory and returns the names of those that are.
-fn unlink_files(dir: &Dir) -> Result<Vec<Vec<u8>>> {
-    let mut directories = Vec::new();
-    for entry in dir.entries()? {
+/// Unlinks what is not a directory among some entries of `dir`, gives the names of those that are, and says where
+/// the next entries begin. Memory does not depend on how many there are.
+fn unlink_files(dir: &Dir, from: Option<u64>, directories: &mut Vec<Vec<u8>>) -> Result<Option<u64>> {
+    let batch = dir.batch(from)?;
+    for entry in batch.entries {
         let is_directory = match entry.kind {
             FileType::Directory => true,
             FileType::Unknown => {
@@ -123,5 +139,44 @@ fn unlink_files(dir: &Dir) -> Result<Vec<Vec<u8>>> {
             _ => {}
         }
     }
-    Ok(directories)
+    Ok(batch.next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_many_entries_is_read_in_pieces_and_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Dir::open(scratch.path()).unwrap();
+        let many = root.ensure_dir(b"many", 0o700).unwrap();
+        for n in 0..3000 {
+            let name = format!("{n:0>100}");
+            if n % 3 == 0 {
+                let below = many.ensure_dir(name.as_bytes(), 0o700).unwrap();
+                below.create_file(b"f", 0o600).unwrap();
+            } else {
+                many.create_file(name.as_bytes(), 0o600).unwrap();
+            }
+        }
+        let (mut names, mut place, mut pieces) = (Vec::new(), None, 0);
+        loop {
+            let batch = many.batch(place).unwrap();
+            names.extend(batch.entries.into_iter().map(|entry| entry.name));
+            pieces += 1;
+            place = batch.next;
+            if place.is_none() {
+                break;
+            }
+        }
+        assert!(pieces > 5, "{pieces} pieces");
+        let mut all: Vec<_> = many.entries().unwrap().into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        all.sort();
+        assert_eq!(names, all);
+        assert_eq!(all.len(), 3000);
+        tree(&root, b"many").unwrap();
+        assert_eq!(root.entries().unwrap().len(), 0);
+    }
 }
