@@ -84,6 +84,27 @@ fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
     assert_eq!(store.driver().layers().unwrap().len(), store.layers().unwrap().len());
 }
 
+/// What the driver keeps of a layer beside its directory goes with it, if not at once then with gc.
+#[test]
+fn gc_frees_what_could_not_be_tidied_up_when_a_layer_was_removed() {
+    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
+    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
+    small().pull(&store, &["small:1"]).unwrap();
+    let links = disk.path().join("root/overlay2/l");
+    let before = listing(&links);
+    let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
+    let chattr = |flag: &str| {
+        assert!(std::process::Command::new("chattr").arg(flag).arg(&links).status().unwrap().success());
+    };
+    chattr("+i");
+    store.remove_container(&container.id, false).unwrap();
+    assert!(listing(&links).len() > before.len());
+    chattr("-i");
+    store.gc(false).unwrap();
+    assert_eq!(listing(&links), before);
+    assert!(listing(disk.path().join("root/overlay2/trash")).is_empty());
+}
+
 /// A layer goes after those above it, whoever began to remove them and did not come to the end.
 #[test]
 fn an_image_goes_although_the_removal_of_what_lies_on_it_was_not_finished() {

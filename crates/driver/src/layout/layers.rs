@@ -280,10 +280,12 @@ impl Layers {
             .and_then(|()| self.layout.forget_apply(id))
             .map_err(|error| operation.system(error))
             .and_then(|()| self.forget_child(&dir, operation));
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "could not tidy up after a removed layer; recovery will");
-        }
         drop(lock);
+        if let Err(error) = tidied {
+            // What is kept elsewhere is found by what lies in the trash, so that stays until recovery has been there.
+            tracing::warn!(%error, "could not tidy up after a removed layer; recovery will");
+            return Ok(());
+        }
         self.layout.reap(&trashed);
         Ok(())
     }

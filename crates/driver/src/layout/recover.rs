@@ -124,7 +124,9 @@ impl Layers {
             }
             let tidied = hooks.forget(&dir).map_err(|error| operation.system(error));
             if let Err(error) = tidied.and_then(|()| self.forget_child(&dir, operation)) {
+                // The next recovery tries again: what is kept elsewhere is found by what lies here.
                 tracing::warn!(%error, "could not tidy up after a layer");
+                continue;
             }
             limit::free(from, name).map_err(|error| operation.system(error))?;
             report.push(Recovered { id, what: what.to_owned() });
