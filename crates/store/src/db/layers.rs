@@ -106,25 +106,29 @@ const COLUMNS: &str = "id, parent, session, chain_id, diff_id, state, kind, orig
                        size, disk_bytes, inodes, tar_size, kept, blob_digest, blob_size, media_type, sync";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<LayerRow> {
-    let labels: String = row.get(8)?;
+    let labels = text(row, 8)?;
     Ok(LayerRow {
         layer: Layer {
             id: parsed(row, 0)?.ok_or(rusqlite::Error::InvalidQuery)?,
             parent: parsed(row, 1)?,
             chain_id: parsed(row, 3)?,
             diff_id: parsed(row, 4)?,
-            state: match row.get::<_, String>(5)?.as_str() {
+            state: match text(row, 5)? {
                 "staging" => LayerState::Staging,
                 "ready" => LayerState::Ready,
                 "deleting" => LayerState::Deleting,
                 _ => LayerState::Damaged,
             },
-            kind: match row.get::<_, String>(6)?.as_str() {
+            kind: match text(row, 6)? {
                 "active" => LayerKind::Active,
                 "view" => LayerKind::View,
                 _ => LayerKind::Committed,
             },
-            labels: serde_json::from_str(&labels).unwrap_or_default(),
+            labels: if labels == "{}" {
+                std::collections::BTreeMap::new()
+            } else {
+                serde_json::from_str(labels).unwrap_or_default()
+            },
             created: row.get(9)?,
             updated: row.get(10)?,
             size: unsigned(row, 11)?,
@@ -136,10 +140,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<LayerRow> {
             media_type: row.get(18)?,
         },
         session: row.get(2)?,
-        origin: LayerOrigin::from_word(&row.get::<_, String>(7)?),
-        kept: row.get::<_, Option<String>>(15)?.as_deref().and_then(Kept::from_word),
+        origin: LayerOrigin::from_word(text(row, 7)?),
+        kept: row.get_ref(15)?.as_str_or_null()?.and_then(Kept::from_word),
         sync: row.get(19)?,
     })
+}
+
+/// A text column where it lies: a list of tens of thousands of rows feels every copy.
+fn text<'a>(row: &'a Row<'_>, index: usize) -> rusqlite::Result<&'a str> {
+    Ok(row.get_ref(index)?.as_str()?)
 }
 
 /// A text column as a type that is parsed; what cannot be parsed is a damaged database.
@@ -148,8 +157,8 @@ where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: Option<String> = row.get(index)?;
-    let parse = |text: String| {
+    let text = row.get_ref(index)?.as_str_or_null()?;
+    let parse = |text: &str| {
         text.parse()
             .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
     };
@@ -196,7 +205,12 @@ pub(crate) fn by_chain(connection: &Connection, chain_id: &Digest) -> Result<Opt
 
 /// Every layer, the oldest first.
 pub(crate) fn all(connection: &Connection) -> Result<Vec<LayerRow>> {
-    many(connection, "ORDER BY created, id", &[])
+    let mut rows = many(connection, "", &[])?;
+    // Not by SQLite, which would write every row whole into its sorter.
+    rows.sort_unstable_by(|one, other| {
+        (one.layer.created, &one.layer.id).cmp(&(other.layer.created, &other.layer.id))
+    });
+    Ok(rows)
 }
 
 /// Layers whose id begins with `prefix`, at most `limit`.
