@@ -51,6 +51,8 @@ impl Bench {
     /// The subvolumes and the quota groups that the file system has, once the kernel has freed what was removed.
     fn counts(&self) -> (usize, usize) {
         let path = self.scratch.path();
+        // Without it, it would wait for the next commit, half a minute.
+        btrfs(&["filesystem", "sync"], &path);
         btrfs(&["subvolume", "sync"], &path);
         let lines = |text: String, word: &str| text.lines().filter(|line| line.starts_with(word)).count();
         (lines(btrfs(&["subvolume", "list"], &path), "ID "), lines(btrfs(&["qgroup", "show"], &path), "0/"))
