@@ -14,6 +14,7 @@ use layerstore_sys::{DeviceId, Dir, FileType, Stat};
 use super::attributes::{Attributes, Gives};
 use super::data::{Abilities, TreeFile, write_stream};
 use super::measure::Usage;
+use super::names::Names;
 use super::pool::{Pool, with_pool};
 use super::times::{OpenDirs, ROOT, Times};
 use super::view::{is_gone, read_xattrs};
@@ -37,7 +38,7 @@ struct Level {
     to: Dir,
     row: u32,
     gives: Gives,
-    pending: Vec<Vec<u8>>,
+    pending: Names,
 }
 
 /// A name and the row of the directory that holds it.
@@ -65,11 +66,11 @@ pub fn copy_tree(from: &Dir, to: &Dir, threads: usize, context: &Context) -> Res
     let attributes = Attributes::new()?;
     let abilities = Abilities::default();
     let run = |job: Job| copy_file(&job, &attributes, &abilities, context);
-    let (times, usage) = with_pool(threads, &run, |pool| {
+    let (mut times, usage) = with_pool(threads, &run, |pool| {
         let mut copier = Copier {
             attributes: &attributes,
             pool,
-            times: Times::new(),
+            times: Times::new(to),
             linked: HashMap::new(),
             links: Vec::new(),
             usage: Usage::default(),
@@ -89,13 +90,13 @@ impl Copier<'_> {
         let metadata = dir_metadata(from, &stat)?;
         let gives = self.gives(&metadata);
         self.attributes.replace_dir(to, &metadata, is_overlays, 0)?;
-        self.times.set_mtime(ROOT, stat.mtime);
+        self.times.set_mtime(ROOT, stat.mtime)?;
         self.count(&stat);
-        let pending = names(from)?;
+        let pending = Names::new();
         let mut stack = vec![Level { from: from.clone(), to: to.clone(), row: ROOT, gives, pending }];
         while let Some(level) = stack.last_mut() {
             context.check()?;
-            let Some(name) = level.pending.pop() else {
+            let Some(name) = level.pending.next(&level.from)? else {
                 stack.pop();
                 continue;
             };
@@ -111,10 +112,10 @@ impl Copier<'_> {
                 let to = level.to.open_dir(&name)?;
                 self.attributes.finish_dir(&to, &metadata, level.gives, 0)?;
                 let gives = self.gives(&metadata);
-                let row = self.times.add(level.row, &name);
-                self.times.set_mtime(row, stat.mtime);
+                let row = self.times.add(level.row, &name)?;
+                self.times.set_mtime(row, stat.mtime)?;
                 self.count(&stat);
-                let pending = names(&from)?;
+                let pending = Names::new();
                 stack.push(Level { from, to, row, gives, pending });
                 continue;
             }
@@ -157,14 +158,6 @@ impl Copier<'_> {
     fn count(&mut self, stat: &Stat) {
         self.usage.bytes += stat.blocks * 512;
         self.usage.inodes += 1;
-    }
-}
-
-fn names(dir: &Dir) -> Result<Vec<Vec<u8>>> {
-    match dir.entries() {
-        Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use layerstore_sys::{Dir, FileType, Stat};
 
+use super::names::Names;
 use super::view::{LayerTree, is_gone};
 use crate::context::Context;
 use crate::error::Result;
@@ -27,11 +28,11 @@ pub fn measure(tree: &LayerTree, context: &Context) -> Result<Usage> {
     let mut usage = Usage { bytes: root.blocks * 512, inodes: 1 };
     // Inodes with several names that were counted.
     let mut seen = HashSet::new();
-    // Names still to do of each level, so that one descriptor per level is open.
-    let mut stack: Vec<(Dir, Vec<Vec<u8>>)> = vec![(tree.root.clone(), names(&tree.root)?)];
+    // One descriptor per level is open.
+    let mut stack = vec![(tree.root.clone(), Names::new())];
     while let Some((dir, pending)) = stack.last_mut() {
         context.check()?;
-        let Some(name) = pending.pop() else {
+        let Some(name) = pending.next(dir)? else {
             stack.pop();
             continue;
         };
@@ -40,10 +41,7 @@ pub fn measure(tree: &LayerTree, context: &Context) -> Result<Usage> {
             usage.bytes += stat.blocks * 512;
             usage.inodes += 1;
             match dir.open_dir(&name) {
-                Ok(child) => {
-                    let below = names(&child)?;
-                    stack.push((child, below));
-                }
+                Ok(child) => stack.push((child, Names::new())),
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -74,7 +72,7 @@ impl Tally {
     /// Those of `openat` and `getdents64`.
     pub(crate) fn of(root: &Dir) -> Result<Self> {
         let tally = Self::default();
-        if !names(root)?.is_empty() {
+        if !root.entries()?.is_empty() {
             tally.give_up();
         }
         Ok(tally)
@@ -117,13 +115,5 @@ impl Tally {
     pub(crate) fn usage(self) -> Option<Usage> {
         let usage = Usage { bytes: self.bytes.into_inner(), inodes: self.inodes.into_inner() };
         (!self.lost.into_inner()).then_some(usage)
-    }
-}
-
-fn names(dir: &Dir) -> Result<Vec<Vec<u8>>> {
-    match dir.entries() {
-        Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
     }
 }

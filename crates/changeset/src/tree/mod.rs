@@ -12,8 +12,10 @@ mod copy;
 mod data;
 mod diff;
 mod measure;
+mod names;
 mod pool;
 mod search;
+mod spill;
 mod times;
 mod view;
 

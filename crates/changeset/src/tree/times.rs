@@ -2,24 +2,36 @@
 //! its directory's time.
 //!
 //! Directories are kept as a table in which a row points to its parent's, so a directory costs its own name and
-//! some 40 bytes however deep it lies, and at most [`MAX_OPEN`] descriptors are open.
+//! 32 bytes however deep it lies; the table is in memory up to a bound ([`Spill`]), and at most [`MAX_OPEN`]
+//! descriptors are open.
+//!
+//! ```text
+//! row    0 parent 4 │ 4 nanoseconds 4 │ 8 seconds 8 │ 16 where its name lies 8 │ 24 its length 2 │ 26 has a time 1
+//! ```
 //!
 //! Invariant: directories are opened again from the root, one component at a time without following symlinks; one
 //! that became something else meanwhile is left out with everything below it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use layerstore_sys::{Dir, Timestamp};
 
+use super::spill::Spill;
 use super::view::is_gone;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// Most directories that are open at once.
 const MAX_OPEN: usize = 128;
+/// Most pages of rows that are in memory, and as many of names: 2 MiB each, some 65,000 directories.
+const PAGES: u64 = 512;
+/// Most directories.
+pub(crate) const MAX_ROWS: u32 = (1 << 28) - 2;
 
 /// Most threads that set times, and the least number of directories for one.
 const THREADS: usize = 4;
-const LEAST: usize = 256;
+const LEAST: u32 = 256;
 
 /// The row of the root.
 pub(crate) const ROOT: u32 = 0;
@@ -28,63 +40,125 @@ pub(crate) const ROOT: u32 = 0;
 pub(crate) type OpenDirs = HashMap<u32, Option<Dir>>;
 
 /// One directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Row {
     parent: u32,
-    name: Box<[u8]>,
+    name: u64,
+    length: u16,
     mtime: Option<Timestamp>,
 }
 
 /// Directories, with what is to be set at the end.
 #[derive(Debug)]
 pub(crate) struct Times {
-    rows: Vec<Row>,
+    rows: Spill,
+    count: u32,
+    names: Spill,
+    length: u64,
+}
+
+impl Row {
+    fn encode(self) -> [u8; 32] {
+        let mtime = self.mtime.unwrap_or(Timestamp { seconds: 0, nanos: 0 });
+        let mut record = [0; 32];
+        let fields = [
+            &self.parent.to_le_bytes()[..],
+            &mtime.nanos.to_le_bytes(),
+            &mtime.seconds.to_le_bytes(),
+            &self.name.to_le_bytes(),
+            &self.length.to_le_bytes(),
+            &[u8::from(self.mtime.is_some())],
+        ];
+        for (to, from) in record.iter_mut().zip(fields.into_iter().flatten()) {
+            *to = *from;
+        }
+        record
+    }
+
+    fn decode(record: &[u8; 32]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(part(record, at));
+        let mtime = Timestamp { seconds: i64::from_le_bytes(part(record, 8)), nanos: word(4) };
+        Self {
+            parent: word(0),
+            name: u64::from_le_bytes(part(record, 16)),
+            length: u16::from_le_bytes(part(record, 24)),
+            mtime: (part(record, 26) != [0]).then_some(mtime),
+        }
+    }
+}
+
+/// The bytes of a record from `at` on; zeros beyond it.
+pub(crate) fn part<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(record.get(at..).unwrap_or_default()) {
+        *to = *from;
+    }
+    bytes
 }
 
 impl Times {
-    /// A table with the root only.
-    pub(crate) fn new() -> Self {
-        Self { rows: vec![Row::default()] }
+    /// A table with the root only, which keeps what does not fit into memory on the file system of `dir`.
+    pub(crate) fn new(dir: &Dir) -> Self {
+        Self { rows: Spill::new(dir, PAGES), count: 1, names: Spill::new(dir, PAGES), length: 0 }
     }
 
     /// Adds a directory; its parent is in the table already.
-    pub(crate) fn add(&mut self, parent: u32, name: &[u8]) -> u32 {
-        self.rows.push(Row { parent, name: name.into(), mtime: None });
-        u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
+    ///
+    /// # Errors
+    /// System calls; `LIMIT_EXCEEDED`.
+    pub(crate) fn add(&mut self, parent: u32, name: &[u8]) -> Result<u32> {
+        let index = self.count;
+        if index >= MAX_ROWS {
+            let reason = format!("the layer has more than {MAX_ROWS} directories");
+            return Err(Error::refused(Code::LimitExceeded, name, reason));
+        }
+        // A component has at most 255 bytes.
+        let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        self.names.write(self.length, name)?;
+        self.put(index, Row { parent, name: self.length, length, mtime: None })?;
+        self.length += u64::from(length);
+        self.count += 1;
+        Ok(index)
     }
 
-    pub(crate) fn parent(&self, row: u32) -> u32 {
-        self.get(row).map_or(ROOT, |row| row.parent)
+    pub(crate) fn parent(&mut self, row: u32) -> Result<u32> {
+        Ok(self.get(row)?.parent)
     }
 
-    pub(crate) fn name(&self, row: u32) -> &[u8] {
-        self.get(row).map_or(b"", |row| &row.name)
+    pub(crate) fn name(&mut self, row: u32) -> Result<Vec<u8>> {
+        let row = self.get(row)?;
+        let mut name = vec![0; usize::from(row.length)];
+        self.names.read(row.name, &mut name)?;
+        Ok(name)
     }
 
-    fn get(&self, row: u32) -> Option<&Row> {
-        self.rows.get(row as usize)
+    fn get(&mut self, row: u32) -> Result<Row> {
+        Ok(Row::decode(&self.rows.get(u64::from(row))?))
     }
 
-    pub(crate) fn mtime(&self, row: u32) -> Option<Timestamp> {
-        self.get(row).and_then(|row| row.mtime)
+    fn put(&mut self, index: u32, row: Row) -> Result<()> {
+        self.rows.set(u64::from(index), &row.encode())
+    }
+
+    pub(crate) fn mtime(&mut self, row: u32) -> Result<Option<Timestamp>> {
+        Ok(self.get(row)?.mtime)
     }
 
     /// The time to set at the end.
-    pub(crate) fn set_mtime(&mut self, row: u32, mtime: Timestamp) {
-        if let Some(row) = self.rows.get_mut(row as usize) {
-            row.mtime = Some(mtime);
-        }
+    pub(crate) fn set_mtime(&mut self, row: u32, mtime: Timestamp) -> Result<()> {
+        let known = self.get(row)?;
+        self.put(row, Row { mtime: Some(mtime), ..known })
     }
 
     /// The path of a directory from the root.
-    pub(crate) fn path(&self, mut row: u32) -> Vec<u8> {
+    pub(crate) fn path(&mut self, mut row: u32) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         while row != ROOT {
-            names.push(self.name(row));
-            row = self.parent(row);
+            names.push(self.name(row)?);
+            row = self.parent(row)?;
         }
         names.reverse();
-        names.join(&b'/')
+        Ok(names.join(&b'/'))
     }
 
     /// Sets what is to be set, and tells of each directory once that is done; of one that became something else,
@@ -93,39 +167,42 @@ impl Times {
     /// # Errors
     /// System calls, and those of `done`.
     pub(crate) fn finish(
-        &self,
+        &mut self,
         root: &Dir,
         done: &(dyn Fn(Option<&Dir>) -> Result<()> + Sync),
     ) -> Result<()> {
-        // Neighbours in the table are neighbours in the tree, so each thread opens directories of its own.
-        let share = self.rows.len().div_ceil(THREADS).max(LEAST);
-        let work = &|(number, rows): (usize, &[Row])| -> Result<()> {
+        let threads = usize::try_from(self.count / LEAST).unwrap_or(THREADS).clamp(1, THREADS);
+        let (count, next, table) = (self.count, AtomicU32::new(0), Mutex::new(self));
+        let work = &|| -> Result<()> {
             let mut open = OpenDirs::new();
-            let first = u32::try_from(number * share).unwrap_or(u32::MAX);
-            for (index, row) in (first..).zip(rows) {
-                let Some(mtime) = row.mtime else { continue };
-                let dir = self.open(root, index, &mut open)?;
-                if let Some(dir) = &dir {
-                    dir.set_mtime(b".", mtime)?;
+            loop {
+                // Neighbours in the table are neighbours in the tree, so each thread opens directories of its own.
+                let first = next.fetch_add(LEAST, Ordering::Relaxed).min(count);
+                if first == count {
+                    return Ok(());
                 }
-                done(dir.as_ref())?;
+                for row in first..first.saturating_add(LEAST).min(count) {
+                    let (mtime, route) = {
+                        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+                        let Some(mtime) = table.mtime(row)? else { continue };
+                        (mtime, table.route(row, &open)?)
+                    };
+                    let dir = route.open(root, &mut open)?;
+                    if let Some(dir) = &dir {
+                        dir.set_mtime(b".", mtime)?;
+                    }
+                    done(dir.as_ref())?;
+                }
             }
-            Ok(())
         };
-        let mut shares = self.rows.chunks(share).enumerate();
-        let Some(own) = shares.next() else { return Ok(()) };
         std::thread::scope(|scope| {
             let mut others = Vec::new();
-            let mut result = Ok(());
-            for share in shares {
+            for _ in 1..threads {
                 let builder = std::thread::Builder::new().name("layer-times".to_owned());
-                match builder.spawn_scoped(scope, move || work(share)) {
-                    Ok(other) => others.push(other),
-                    // No more threads: this one can do it, too.
-                    Err(_) => result = result.and_then(|()| work(share)),
-                }
+                // Where there are no more threads this one does it all.
+                others.extend(builder.spawn_scoped(scope, work).ok());
             }
-            result = result.and_then(|()| work(own));
+            let mut result = work();
             for other in others {
                 let ended = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 result = result.and(ended);
@@ -135,23 +212,39 @@ impl Times {
     }
 
     /// Opens a directory of the table; none where something else is there.
-    pub(crate) fn open(&self, root: &Dir, row: u32, open: &mut OpenDirs) -> Result<Option<Dir>> {
-        let mut missing = Vec::new();
+    pub(crate) fn open(&mut self, root: &Dir, row: u32, open: &mut OpenDirs) -> Result<Option<Dir>> {
+        self.route(row, open)?.open(root, open)
+    }
+
+    /// How to get to a directory from one that is open.
+    fn route(&mut self, row: u32, open: &OpenDirs) -> Result<Route> {
+        let mut route = Route { from: ROOT, names: Vec::new() };
         let mut above = row;
-        let mut current = loop {
-            if above == ROOT {
-                break Some(root.clone());
-            }
-            if let Some(known) = open.get(&above) {
-                break known.clone();
-            }
-            missing.push(above);
-            above = self.parent(above);
+        while above != ROOT && !open.contains_key(&above) {
+            route.names.push((above, self.name(above)?));
+            above = self.parent(above)?;
+        }
+        route.from = above;
+        Ok(route)
+    }
+}
+
+/// The way to a directory: an open one above it, and the names from there, the last one first.
+struct Route {
+    from: u32,
+    names: Vec<(u32, Vec<u8>)>,
+}
+
+impl Route {
+    fn open(mut self, root: &Dir, open: &mut OpenDirs) -> Result<Option<Dir>> {
+        let mut current = match open.get(&self.from) {
+            Some(known) => known.clone(),
+            None => Some(root.clone()),
         };
-        while let Some(next) = missing.pop() {
+        while let Some((next, name)) = self.names.pop() {
             current = match &current {
                 None => None,
-                Some(parent) => match parent.open_dir(self.name(next)) {
+                Some(parent) => match parent.open_dir(&name) {
                     Ok(dir) => Some(dir),
                     Err(error) if is_gone(&error) => None,
                     Err(error) => return Err(error.into()),

@@ -43,7 +43,7 @@ impl Applier<'_> {
                 let Some(dir) = self.look(parent, name)?.and_then(|node| node.merged) else {
                     return Ok(());
                 };
-                let row = self.places.row_of(parent, name);
+                let row = self.places.row_of(parent, name)?;
                 self.places.remember(row, dir);
                 row
             }
@@ -66,8 +66,8 @@ impl Applier<'_> {
 
     /// Hides the lower content of the name in a directory.
     fn hide(&mut self, row: u32, name: &[u8]) -> Result<()> {
-        let key = self.places.key(row, name);
-        let marks = self.places.marks(key).unwrap_or_default();
+        let key = self.places.key(row, name)?;
+        let marks = self.places.marks(key)?.unwrap_or_default();
         let Some(node) = self.look(row, name)? else { return Ok(()) };
         let is_own = node.layer == 0;
         if !is_own || marks & (PUT | ALIVE) == 0 {
@@ -81,7 +81,7 @@ impl Applier<'_> {
             if self.namespace().is_some() && self.places.below(row, name)?.is_some() {
                 overlay::make_whiteout(&own, name)?;
                 self.tally.entry(&own, name)?;
-                self.places.mark_touched(key);
+                self.places.mark_touched(key)?;
             }
             return Ok(());
         }
@@ -90,7 +90,7 @@ impl Applier<'_> {
             return Ok(());
         };
         let has_lower = merged.parts.iter().any(|part| part.layer > 0);
-        let child = self.places.row_of(row, name);
+        let child = self.places.row_of(row, name)?;
         self.places.remember(child, merged);
         let own = self.writable(child)?;
         if marks & PUT == 0 {
@@ -118,8 +118,8 @@ impl Applier<'_> {
         while let Some(row) = todo.pop() {
             let dir = self.own_dir(row)?;
             for entry in dir.entries()? {
-                let key = self.places.key(row, &entry.name);
-                let marks = self.places.marks(key).unwrap_or_default();
+                let key = self.places.key(row, &entry.name)?;
+                let marks = self.places.marks(key)?.unwrap_or_default();
                 let is_dir = match entry.kind {
                     FileType::Unknown => {
                         dir.try_stat(&entry.name)?.is_some_and(|stat| stat.kind == FileType::Directory)
@@ -131,7 +131,7 @@ impl Applier<'_> {
                     self.tally.give_up();
                     layerstore_sys::remove::tree(&dir, &entry.name)?;
                 } else if is_dir {
-                    let child = self.places.row_of(row, &entry.name);
+                    let child = self.places.row_of(row, &entry.name)?;
                     let own = dir.open_dir(&entry.name)?;
                     if let Some(namespace) = self.namespace() {
                         overlay::clear_redirect(&own, namespace)?;

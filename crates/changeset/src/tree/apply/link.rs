@@ -33,7 +33,7 @@ impl Applier<'_> {
         let missing = || refuse(Code::LinkTargetMissing, format!("the link's target {target} is not there"));
         let target_name = target.file_name().unwrap_or_default();
         let Some(Parent { row: holder, .. }) = self.parent_of(target, false)? else { return missing() };
-        let target_key = self.places.key(holder, target_name);
+        let target_key = self.places.key(holder, target_name)?;
         let merged = self.places.node(holder)?;
         let Some(node) = self.look(holder, target_name)?.filter(|node| node.merged.is_none()) else {
             return missing();
@@ -41,7 +41,7 @@ impl Applier<'_> {
         let from = self.writable(holder)?;
         if node.layer > 0 {
             self.copy_up(&merged, &node, &from, target_name, holder)?;
-            self.places.mark_touched(target_key);
+            self.places.mark_touched(target_key)?;
             if node.stat.links > 1 {
                 self.link_siblings(&node, (&from, holder, target_name))?;
             }
@@ -154,8 +154,8 @@ impl Applier<'_> {
             if self.look(row, other)?.as_ref().is_some_and(same) {
                 let to = self.writable(row)?;
                 own.link(name, &to, other)?;
-                let key = self.places.key(row, other);
-                self.places.mark_touched(key);
+                let key = self.places.key(row, other)?;
+                self.places.mark_touched(key)?;
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Applier<'_> {
         let stat = node.stat;
         let mtime = Time { seconds: stat.mtime.seconds, nanos: stat.mtime.nanos };
         let metadata = Metadata { uid: stat.uid, gid: stat.gid, mode: stat.mode, mtime, xattrs };
-        let gives = self.places.gives(row);
+        let gives = self.places.gives(row)?;
         if stat.kind == FileType::Regular {
             let source = merged.open_data(node)?;
             let file = own.create_file(name, stat.mode & 0o777)?;

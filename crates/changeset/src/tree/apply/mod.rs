@@ -17,13 +17,14 @@
 //! - a whiteout for a name that the lower does not have, or in a directory that is not there, stores nothing;
 //! - the owner, mode, time and xattrs of hard-link entries are not looked at.
 //!
-//! Memory: about 20 bytes per entry of the stream ([`Limits::entries`](crate::Limits)), a name and 80 bytes per
-//! directory, 16 MiB of file data in flight and some hundred descriptors, whatever the input claims.
+//! Memory: 16 MiB of file data in flight, some 16 MiB of names and places (what is more goes into a file without a
+//! name beside the layer) and some hundred descriptors, whatever the input claims and however much it is.
 //!
 //! Invariant: the target is reached by descriptors of its directories and single components that are never
 //! followed, so nothing outside it is touched, not even when somebody swaps its directories meanwhile.
 
 mod hide;
+mod known;
 mod link;
 mod places;
 mod put;
@@ -92,10 +93,10 @@ pub fn apply(
     let attributes = Attributes::new()?;
     let abilities = Abilities::default();
     let layers = std::iter::once(target.clone()).chain(parent.layers().iter().cloned()).collect();
-    let places = Places::new(View::new(layers))?;
+    let places = Places::new(View::new(layers), &target.root)?;
     let tally = Tally::of(&target.root)?;
     let run = |job: put::FileJob| job.write(&attributes, &tally);
-    let (mut applied, times) = with_pool(options.threads, &run, |pool| {
+    let (mut applied, mut times) = with_pool(options.threads, &run, |pool| {
         let mut applier = Applier {
             encoding: target.encoding,
             places,
@@ -128,7 +129,7 @@ pub fn apply(
             Ok(())
         }
     })?;
-    if times.mtime(ROOT).is_none() {
+    if times.mtime(ROOT)?.is_none() {
         tally.directory(&target.root)?;
     }
     applied.usage = tally.usage();
@@ -219,7 +220,7 @@ impl Applier<'_> {
         if let Some(namespace) = self.namespace().filter(|_| opaque) {
             overlay::set_opaque(&dir, namespace)?;
         }
-        let gives = self.places.gives(row);
+        let gives = self.places.gives(row)?;
         self.attributes.finish_dir(&dir, metadata, gives, self.entry)?;
         self.places.made(row, name, dir, self.dir_gives(metadata), metadata.mtime)
     }

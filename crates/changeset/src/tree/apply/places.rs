@@ -7,56 +7,40 @@
 //! symlink calls [`Places::forget`].
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use layerstore_sys::{Dir, Errno};
 
 use super::super::attributes::{Attributes, Gives, timestamp};
-use super::super::times::{ROOT, Times};
+use super::super::spill::Spill;
+use super::super::times::{ROOT, Times, part};
 use super::super::view::{MergedDir, Node, Part, View};
+use super::known::Table;
 use crate::change::Time;
 use crate::error::Result;
 
+/// Most pages of rows in memory: 2 MiB, some 65,000 directories.
+const PAGES: u64 = 512;
 /// Most directories that stay open, over all layers.
 const MAX_OPEN: usize = 256;
 
 /// A place, as a keyed hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key([u8; 16]);
-
-/// The hash of a key: it is one already.
-#[derive(Debug, Default)]
-pub(super) struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-}
-
-type Keyed<T> = HashMap<Key, T, BuildHasherDefault<Identity>>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(pub(super) [u8; 16]);
 
 /// The stream has put this name.
 pub(super) const PUT: u8 = 1;
 /// The stream has put something at or below this directory.
 pub(super) const ALIVE: u8 = 2;
 
-/// What is known of a directory, besides its [`Times`].
-#[derive(Debug)]
+/// What is known of a directory, besides its [`Times`]: a record of 32 bytes.
+///
+/// ```text
+/// 0 key 16 │ 16 what it gives: 0 not ready, 1 nothing, 2 something │ 17 made
+/// ```
+#[derive(Debug, Clone, Copy)]
 struct Row {
     key: Key,
     /// What it gives to new entries, once it is ready to be written to.
@@ -65,15 +49,39 @@ struct Row {
     made: bool,
 }
 
+impl Row {
+    fn encode(self) -> [u8; 32] {
+        let gives = match self.gives {
+            None => 0,
+            Some(Gives::Nothing) => 1,
+            Some(Gives::Something) => 2,
+        };
+        let mut record = [0; 32];
+        for (to, from) in record.iter_mut().zip(self.key.0.iter().chain(&[gives, u8::from(self.made)])) {
+            *to = *from;
+        }
+        record
+    }
+
+    fn decode(record: &[u8; 32]) -> Self {
+        let [gives, made] = part(record, 16);
+        let gives = match gives {
+            0 => None,
+            1 => Some(Gives::Nothing),
+            _ => Some(Gives::Something),
+        };
+        Self { key: Key(part(record, 0)), gives, made: made != 0 }
+    }
+}
+
 /// The memory of one apply.
 #[derive(Debug)]
 pub(super) struct Places {
     root: Rc<MergedDir>,
     times: Times,
-    rows: Vec<Row>,
-    index: Keyed<u32>,
-    /// What the apply has put, made or removed in the target, with [`PUT`] and [`ALIVE`].
-    marks: Keyed<u8>,
+    rows: Spill,
+    /// Directories by place, and what the apply has put, made or removed in the target, with [`PUT`] and [`ALIVE`].
+    table: Table,
     cache: HashMap<u32, Rc<MergedDir>>,
     open: usize,
     /// The parent path that was resolved last, where it led, and whether a symlink was followed.
@@ -82,20 +90,22 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(view: View) -> Result<Self> {
+    /// Remembers nothing yet; what does not fit into memory goes to the file system of `dir`.
+    pub(super) fn new(view: View, dir: &Dir) -> Result<Self> {
         let root = view
             .root()?
             .and_then(|node| node.merged)
             .ok_or_else(|| layerstore_sys::Error::new("openat", "the target of an apply", Errno::NOENT))?;
         let key = Key([0; 16]);
-        let mut index = Keyed::default();
-        index.insert(key, ROOT);
+        let mut table = Table::new(dir);
+        table.update(key, |known| known.row = Some(ROOT))?;
+        let mut rows = Spill::new(dir, PAGES);
+        rows.set(u64::from(ROOT), &Row { key, gives: None, made: false }.encode())?;
         Ok(Self {
             root: Rc::new(root),
-            times: Times::new(),
-            rows: vec![Row { key, gives: None, made: false }],
-            index,
-            marks: Keyed::default(),
+            times: Times::new(dir),
+            rows,
+            table,
             cache: HashMap::new(),
             open: 0,
             last: None,
@@ -111,29 +121,36 @@ impl Places {
         &mut self.times
     }
 
-    pub(super) fn path(&self, row: u32) -> Vec<u8> {
+    pub(super) fn path(&mut self, row: u32) -> Result<Vec<u8>> {
         self.times.path(row)
     }
 
-    pub(super) fn parent(&self, row: u32) -> u32 {
+    pub(super) fn parent(&mut self, row: u32) -> Result<u32> {
         self.times.parent(row)
     }
 
-    pub(super) fn name(&self, row: u32) -> Vec<u8> {
-        self.times.name(row).to_vec()
+    pub(super) fn name(&mut self, row: u32) -> Result<Vec<u8>> {
+        self.times.name(row)
     }
 
-    fn row(&self, row: u32) -> Option<&Row> {
-        self.rows.get(row as usize)
+    fn row(&mut self, row: u32) -> Result<Row> {
+        Ok(Row::decode(&self.rows.get(u64::from(row))?))
     }
 
-    pub(super) fn row_key(&self, row: u32) -> Key {
-        self.row(row).map_or(Key([0; 16]), |row| row.key)
+    fn change_row(&mut self, row: u32, change: impl FnOnce(&mut Row)) -> Result<()> {
+        let mut known = self.row(row)?;
+        change(&mut known);
+        self.rows.set(u64::from(row), &known.encode())
+    }
+
+    pub(super) fn row_key(&mut self, row: u32) -> Result<Key> {
+        Ok(self.row(row)?.key)
     }
 
     /// The place `name` in a directory.
-    pub(super) fn key(&self, row: u32, name: &[u8]) -> Key {
-        self.key_below(self.row_key(row), name)
+    pub(super) fn key(&mut self, row: u32, name: &[u8]) -> Result<Key> {
+        let parent = self.row_key(row)?;
+        Ok(self.key_below(parent, name))
     }
 
     /// The place `name` in the directory at another place.
@@ -149,59 +166,61 @@ impl Places {
     }
 
     /// What the apply did at a place; none if it never touched it.
-    pub(super) fn marks(&self, key: Key) -> Option<u8> {
-        self.marks.get(&key).copied()
+    pub(super) fn marks(&mut self, key: Key) -> Result<Option<u8>> {
+        Ok(self.table.get(key)?.and_then(|known| known.marks))
     }
 
     /// Notes that the apply made something at a place that the stream did not put there.
-    pub(super) fn mark_touched(&mut self, key: Key) {
-        self.marks.entry(key).or_insert(0);
+    pub(super) fn mark_touched(&mut self, key: Key) -> Result<()> {
+        self.mark(key, 0)
+    }
+
+    fn mark(&mut self, key: Key, marks: u8) -> Result<()> {
+        self.table.update(key, |known| known.marks = Some(known.marks.unwrap_or_default() | marks))
     }
 
     /// Notes that the stream has put `name` in a directory.
-    pub(super) fn mark_put(&mut self, row: u32, key: Key) {
-        *self.marks.entry(key).or_insert(0) |= PUT;
+    pub(super) fn mark_put(&mut self, row: u32, key: Key) -> Result<()> {
+        self.mark(key, PUT)?;
         let mut above = row;
         loop {
-            let mark = self.marks.entry(self.row_key(above)).or_insert(0);
-            if *mark & ALIVE != 0 {
-                return;
+            let key = self.row_key(above)?;
+            if self.marks(key)?.is_some_and(|marks| marks & ALIVE != 0) {
+                return Ok(());
             }
-            *mark |= ALIVE;
+            self.mark(key, ALIVE)?;
             if above == ROOT {
-                return;
+                return Ok(());
             }
-            above = self.times.parent(above);
+            above = self.times.parent(above)?;
         }
     }
 
     /// Notes what a directory gives to new entries.
-    pub(super) fn set_gives(&mut self, row: u32, gives: Gives) {
-        if let Some(row) = self.rows.get_mut(row as usize) {
-            row.gives = Some(gives);
-        }
+    pub(super) fn set_gives(&mut self, row: u32, gives: Gives) -> Result<()> {
+        self.change_row(row, |row| row.gives = Some(gives))
     }
 
     /// What a directory gives to new entries; everything, until it is ready.
-    pub(super) fn gives(&self, row: u32) -> Gives {
-        self.row(row).and_then(|row| row.gives).unwrap_or(Gives::Something)
+    pub(super) fn gives(&mut self, row: u32) -> Result<Gives> {
+        Ok(self.row(row)?.gives.unwrap_or(Gives::Something))
     }
 
     /// Whether the target has nothing at a place, as far as memory tells.
-    pub(super) fn is_vacant(&self, row: u32, key: Key) -> bool {
-        self.row(row).is_some_and(|row| row.made) && !self.marks.contains_key(&key)
+    pub(super) fn is_vacant(&mut self, row: u32, key: Key) -> Result<bool> {
+        Ok(self.row(row)?.made && self.marks(key)?.is_none())
     }
 
     /// The row of the directory `name` in another one.
-    pub(super) fn row_of(&mut self, parent: u32, name: &[u8]) -> u32 {
-        let key = self.key(parent, name);
-        if let Some(&row) = self.index.get(&key) {
-            return row;
+    pub(super) fn row_of(&mut self, parent: u32, name: &[u8]) -> Result<u32> {
+        let key = self.key(parent, name)?;
+        if let Some(row) = self.table.get(key)?.and_then(|known| known.row) {
+            return Ok(row);
         }
-        let row = self.times.add(parent, name);
-        self.rows.push(Row { key, gives: None, made: false });
-        self.index.insert(key, row);
-        row
+        let row = self.times.add(parent, name)?;
+        self.rows.set(u64::from(row), &Row { key, gives: None, made: false }.encode())?;
+        self.table.update(key, |known| known.row = Some(row))?;
+        Ok(row)
     }
 
     /// Notes that the apply made the directory `name`, which is open.
@@ -213,14 +232,14 @@ impl Places {
         gives: Gives,
         mtime: Time,
     ) -> Result<u32> {
-        let child = self.row_of(parent, name);
-        let key = self.row_key(child);
-        self.mark_touched(key);
-        if let Some(row) = self.rows.get_mut(child as usize) {
+        let child = self.row_of(parent, name)?;
+        let key = self.row_key(child)?;
+        self.mark_touched(key)?;
+        self.change_row(child, |row| {
             row.made = true;
             row.gives = Some(gives);
-        }
-        self.times.set_mtime(child, timestamp(mtime));
+        })?;
+        self.times.set_mtime(child, timestamp(mtime))?;
         self.drop_cached(child);
         let above = if parent == ROOT { Some(&self.root) } else { self.cache.get(&parent) };
         if let Some(above) = above
@@ -246,27 +265,29 @@ impl Places {
                 break Rc::clone(known);
             }
             missing.push(above);
-            above = self.times.parent(above);
+            above = self.times.parent(above)?;
         };
         while let Some(next) = missing.pop() {
-            let name = self.times.name(next);
-            let found = current.lookup(name)?.and_then(|node| node.merged).ok_or_else(|| {
-                let shown = String::from_utf8_lossy(&self.times.path(next)).into_owned();
-                layerstore_sys::Error::new("openat", shown, Errno::NOENT)
-            })?;
+            let name = self.times.name(next)?;
+            let Some(found) = current.lookup(&name)?.and_then(|node| node.merged) else {
+                let shown = String::from_utf8_lossy(&self.times.path(next)?).into_owned();
+                return Err(layerstore_sys::Error::new("openat", shown, Errno::NOENT).into());
+            };
             current = self.remember(next, found);
         }
         Ok(current)
     }
 
     /// The directory `name` of a directory, if it is known to be one.
-    pub(super) fn known(&self, row: u32, name: &[u8]) -> Option<u32> {
-        self.index.get(&self.key(row, name)).copied().filter(|row| self.cache.contains_key(row))
+    pub(super) fn known(&mut self, row: u32, name: &[u8]) -> Result<Option<u32>> {
+        let key = self.key(row, name)?;
+        let row = self.table.get(key)?.and_then(|known| known.row);
+        Ok(row.filter(|row| self.cache.contains_key(row)))
     }
 
     /// Whether a place was a directory at some time.
-    pub(super) fn is_directory(&self, key: Key) -> bool {
-        self.index.contains_key(&key)
+    pub(super) fn is_directory(&mut self, key: Key) -> Result<bool> {
+        Ok(self.table.get(key)?.is_some_and(|known| known.row.is_some()))
     }
 
     /// Keeps what a directory is made of.
@@ -316,18 +337,18 @@ impl Places {
     /// Makes an existing directory of the target ready to be written to: remembers its time, to be put back, and
     /// what it gives to new entries.
     pub(super) fn make_ready(&mut self, row: u32, dir: &Dir, attributes: &Attributes) -> Result<()> {
-        if self.row(row).is_some_and(|row| row.gives.is_some()) {
+        if self.is_ready(row)? {
             return Ok(());
         }
         let stat = dir.stat_self()?;
-        self.set_gives(row, attributes.dir_gives(dir, &stat)?);
-        if self.times.mtime(row).is_none() {
-            self.times.set_mtime(row, stat.mtime);
+        self.set_gives(row, attributes.dir_gives(dir, &stat)?)?;
+        if self.times.mtime(row)?.is_none() {
+            self.times.set_mtime(row, stat.mtime)?;
         }
         Ok(())
     }
 
-    pub(super) fn is_ready(&self, row: u32) -> bool {
-        self.row(row).is_some_and(|row| row.gives.is_some())
+    pub(super) fn is_ready(&mut self, row: u32) -> Result<bool> {
+        Ok(self.row(row)?.gives.is_some())
     }
 }

@@ -79,7 +79,7 @@ impl Applier<'_> {
         let name: Arc<[u8]> = entry.path.file_name().unwrap_or_default().into();
         let Some(parent) = self.parent_of(&entry.path, true)? else { return Ok(false) };
         let row = parent.row;
-        let key = self.places.key(row, &name);
+        let key = self.places.key(row, &name)?;
         let Entry { path, kind, metadata } = entry;
         match kind {
             Kind::Directory => self.put_dir(row, &name, key, &metadata)?,
@@ -87,9 +87,9 @@ impl Applier<'_> {
             Kind::File { size } => self.put_file(row, &name, key, &path, size, metadata, data)?,
             kind => self.put_node(row, &name, key, &path, &kind, &metadata)?,
         }
-        self.places.mark_put(row, key);
+        self.places.mark_put(row, key)?;
         if parent.followed {
-            let mut place = self.places.path(row);
+            let mut place = self.places.path(row)?;
             if !place.is_empty() {
                 place.push(b'/');
             }
@@ -165,8 +165,8 @@ impl Applier<'_> {
         }
         let own = self.writable(ROOT)?;
         self.replace_dir(ROOT, &own, &entry.metadata)?;
-        let key = self.places.row_key(ROOT);
-        self.places.mark_put(ROOT, key);
+        let key = self.places.row_key(ROOT)?;
+        self.places.mark_put(ROOT, key)?;
         Ok(true)
     }
 
@@ -180,8 +180,8 @@ impl Applier<'_> {
         let prefix = self.namespace().map(overlay::Namespace::prefix);
         let keep = |name: &[u8]| prefix.is_some_and(|prefix| name.starts_with(prefix.as_bytes()));
         self.attributes.replace_dir(dir, metadata, keep, self.entry)?;
-        self.places.times().set_mtime(row, timestamp(metadata.mtime));
-        self.places.set_gives(row, gives);
+        self.places.times().set_mtime(row, timestamp(metadata.mtime))?;
+        self.places.set_gives(row, gives)?;
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Applier<'_> {
             }
             Own::Directory => {
                 let dir = own.open_dir(name)?;
-                let child = self.places.row_of(row, name);
+                let child = self.places.row_of(row, name)?;
                 return self.replace_dir(child, &dir, metadata);
             }
         };
@@ -221,7 +221,7 @@ impl Applier<'_> {
             Own::Directory => self.remove_tree(&own, name, key)?,
         }
         // A directory of the lower layers may be cached that is hidden from now on.
-        if self.places.is_directory(key) {
+        if self.places.is_directory(key)? {
             self.places.forget();
         }
         Ok(own)
@@ -229,10 +229,10 @@ impl Applier<'_> {
 
     /// What the target itself has at a place.
     pub(super) fn own(&mut self, row: u32, own: &Dir, name: &[u8], key: Key) -> Result<Own> {
-        if self.places.is_vacant(row, key) {
+        if self.places.is_vacant(row, key)? {
             return Ok(Own::Nothing);
         }
-        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+        if self.places.marks(key)?.is_some_and(|marks| marks & PUT != 0) {
             self.settle()?;
         }
         Ok(match own.try_stat(name)? {
@@ -245,7 +245,7 @@ impl Applier<'_> {
 
     /// Removes an entry of the target that is not a directory and that another one replaces.
     fn unlink(&mut self, own: &Dir, name: &[u8], key: Key, stat: &Stat) -> Result<()> {
-        if stat.kind == FileType::Regular && self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+        if stat.kind == FileType::Regular && self.places.marks(key)?.is_some_and(|marks| marks & PUT != 0) {
             self.applied.replaced += 1;
         }
         if stat.kind == FileType::Symlink {
@@ -257,7 +257,7 @@ impl Applier<'_> {
 
     /// Removes a directory of the target with everything in it.
     pub(super) fn remove_tree(&mut self, own: &Dir, name: &[u8], key: Key) -> Result<()> {
-        if self.places.marks(key).is_some_and(|marks| marks & (ALIVE | PUT) != 0) {
+        if self.places.marks(key)?.is_some_and(|marks| marks & (ALIVE | PUT) != 0) {
             self.settle()?;
             self.applied.replaced += self.count_files(own.open_dir(name)?, key)?;
         }
@@ -267,7 +267,7 @@ impl Applier<'_> {
     }
 
     /// How many files of this stream lie in a directory of the target.
-    fn count_files(&self, dir: Dir, key: Key) -> Result<u64> {
+    fn count_files(&mut self, dir: Dir, key: Key) -> Result<u64> {
         let mut count = 0;
         let entries = dir.entries()?;
         let mut stack = vec![(dir, key, entries)];
@@ -277,7 +277,7 @@ impl Applier<'_> {
                 continue;
             };
             let place = self.places.key_below(*key, &entry.name);
-            let Some(marks) = self.places.marks(place) else { continue };
+            let Some(marks) = self.places.marks(place)? else { continue };
             match dir.try_stat(&entry.name)?.map(|stat| stat.kind) {
                 Some(FileType::Regular) if marks & PUT != 0 => count += 1,
                 Some(FileType::Directory) => {
@@ -310,7 +310,7 @@ impl Applier<'_> {
             return Err(Error::refused(Code::LimitExceeded, bytes, reason));
         }
         let dir = self.vacate(row, name, key)?;
-        let gives = self.places.gives(row);
+        let gives = self.places.gives(row)?;
         let clone = size > 0 && self.abilities.may_clone() && data.descriptor().is_some();
         let mut head = Vec::new();
         let mut hole = 0;
@@ -333,7 +333,10 @@ impl Applier<'_> {
                 if head.len() as u64 != size {
                     return Err(wrong_size(bytes, size));
                 }
-                let weight = head.len() + 256;
+                // What waits counts with its attributes, which may be a mebibyte.
+                let xattrs: usize =
+                    metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 128).sum();
+                let weight = head.len() + xattrs + 256;
                 let job = FileJob { dir, name: name.into(), metadata, gives, data: head, entry: self.entry };
                 self.in_flight = true;
                 return self.pool.push(job, weight);
@@ -368,7 +371,7 @@ impl Applier<'_> {
             return Err(Error::refused(Code::EmptyLink, path.as_bytes(), "the symlink has no target"));
         }
         let dir = self.vacate(row, name, key)?;
-        let gives = self.places.gives(row);
+        let gives = self.places.gives(row)?;
         let none = DeviceId { major: 0, minor: 0 };
         let number = |device: &Device| DeviceId { major: device.major, minor: device.minor };
         let (node, device) = match kind {

@@ -57,7 +57,7 @@ impl Applier<'_> {
                     );
                 }
                 b".." => {
-                    row = self.places.parent(row);
+                    row = self.places.parent(row)?;
                     continue;
                 }
                 _ => {}
@@ -73,14 +73,14 @@ impl Applier<'_> {
                 missing.push(name);
                 continue;
             }
-            if let Some(known) = self.places.known(row, &name) {
+            if let Some(known) = self.places.known(row, &name)? {
                 row = known;
                 continue;
             }
             match self.look(row, &name)? {
                 None => missing.push(name),
                 Some(node) if node.merged.is_some() => {
-                    row = self.places.row_of(row, &name);
+                    row = self.places.row_of(row, &name)?;
                     if let Some(dir) = node.merged {
                         self.places.remember(row, dir);
                     }
@@ -111,8 +111,8 @@ impl Applier<'_> {
 
     /// What the view so far has at a place.
     pub(super) fn look(&mut self, row: u32, name: &[u8]) -> Result<Option<Node>> {
-        let key = self.places.key(row, name);
-        if self.places.marks(key).is_some_and(|marks| marks & PUT != 0) {
+        let key = self.places.key(row, name)?;
+        if self.places.marks(key)?.is_some_and(|marks| marks & PUT != 0) {
             // It may be a file that is still being written, and what it hides would be seen.
             self.settle()?;
         }
@@ -122,8 +122,8 @@ impl Applier<'_> {
     /// Makes a directory that the stream leaves out and the view does not have.
     fn make_implied(&mut self, row: u32, name: &[u8]) -> Result<u32> {
         let own = self.writable(row)?;
-        let key = self.places.key(row, name);
-        let hidden = !self.places.is_vacant(row, key) && own.try_stat(name)?.is_some();
+        let key = self.places.key(row, name)?;
+        let hidden = !self.places.is_vacant(row, key)? && own.try_stat(name)?.is_some();
         if hidden {
             // Only a whiteout is there and yet not in the view.
             self.tally.give_up();
@@ -145,12 +145,12 @@ impl Applier<'_> {
     pub(super) fn writable(&mut self, row: u32) -> Result<Dir> {
         let mut missing = Vec::new();
         let mut above = row;
-        while !self.places.is_ready(above) {
+        while !self.places.is_ready(above)? {
             missing.push(above);
             if above == ROOT {
                 break;
             }
-            above = self.places.parent(above);
+            above = self.places.parent(above)?;
         }
         while let Some(next) = missing.pop() {
             let node = self.places.node(next)?;
@@ -159,7 +159,7 @@ impl Applier<'_> {
                 continue;
             }
             let Some(lower) = node.parts.first() else { continue };
-            let holder = self.places.parent(next);
+            let holder = self.places.parent(next)?;
             let parent = self.own_dir(holder)?;
             let xattrs = read_xattrs(layerstore_sys::xattr::On::Dir(&lower.dir), |name| {
                 [Namespace::Trusted, Namespace::User].iter().all(|n| !name.starts_with(n.prefix().as_bytes()))
@@ -167,7 +167,7 @@ impl Applier<'_> {
             let stat = lower.dir.stat_self()?;
             let mtime = Time { seconds: stat.mtime.seconds, nanos: stat.mtime.nanos };
             let metadata = Metadata { uid: stat.uid, gid: stat.gid, mode: stat.mode, mtime, xattrs };
-            let name = self.places.name(next);
+            let name = self.places.name(next)?;
             self.create_dir(holder, &parent, &name, &metadata, false)?;
             // The new directory comes before the ones that it is merged with.
             let dir = parent.open_dir(&name)?;
@@ -182,11 +182,11 @@ impl Applier<'_> {
     /// The target's own directory, which is there.
     pub(super) fn own_dir(&mut self, row: u32) -> Result<Dir> {
         let node = self.places.node(row)?;
-        let missing = || {
-            let path = String::from_utf8_lossy(&self.places.path(row)).into_owned();
-            layerstore_sys::Error::new("openat", path, layerstore_sys::Errno::NOENT)
-        };
-        Ok(node.own(0).cloned().ok_or_else(missing)?)
+        if let Some(own) = node.own(0) {
+            return Ok(own.clone());
+        }
+        let path = String::from_utf8_lossy(&self.places.path(row)?).into_owned();
+        Err(layerstore_sys::Error::new("openat", path, layerstore_sys::Errno::NOENT).into())
     }
 }
 
