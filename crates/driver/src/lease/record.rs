@@ -143,6 +143,16 @@ impl Attached {
         Ok(Some((process, copy)))
     }
 
+    /// Whether both are one mount, by the number that the mount table has for it.
+    pub(super) fn same_mount(&self, other: &Self) -> bool {
+        let number = |mount: &Known| match mount {
+            Known::Is { reusable, .. } => Some(*reusable),
+            Known::Covers { .. } => None,
+        };
+        self.namespace == other.namespace
+            && number(&self.mount).is_some_and(|own| number(&other.mount) == Some(own))
+    }
+
     /// Whether it is such a copy.
     pub(crate) fn is_copy(&self) -> bool {
         self.copied

@@ -298,12 +298,17 @@ fn keep_for_copies<D: Driver + ?Sized>(driver: &D, id: &LayerId, live: &Live, fo
     // A copy that goes by itself (of a program that is just being started) is waited for.
     let look = || match attached.copy_elsewhere() {
         Ok(None) => Ok(()),
-        Ok(Some(copy)) => Err(Ok(copy)),
-        Err(error) => Err(Err(error)),
+        // The number of a file system that is gone is free, and the next overlay has it at once.
+        Ok(Some(copy)) => match driver.leases().is_of_another(id, &copy.1) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Ok(copy)),
+            Err(error) => Err(Err(error)),
+        },
+        Err(error) => Err(Err(failed(error))),
     };
     match patiently(look, Result::is_ok) {
         Ok(()) => Ok(()),
-        Err(Err(error)) => Err(failed(error)),
+        Err(Err(error)) => Err(error),
         Err(Ok((process, copy))) => {
             let mut record = driver.leases().record(&live.record.options, Held::Attached(copy));
             record.pid = process;
