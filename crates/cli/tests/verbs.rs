@@ -132,7 +132,7 @@ fn an_option_of_no_driver_is_wrong_usage_also_when_the_driver_chooses_itself() {
         let output = bench.command().args(arguments).env_remove("LAYERSTORE_DRIVER").output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains("colour") && text.contains("known options: threads"), "{text}");
+        assert!(text.contains("colour") && text.contains("known options: size, threads"), "{text}");
     }
 }
 

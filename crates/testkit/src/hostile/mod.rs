@@ -24,6 +24,7 @@ mod framing;
 mod headers;
 mod links;
 mod names;
+mod odd;
 pub mod raw;
 mod sizes;
 pub mod trees;
@@ -106,6 +107,11 @@ pub fn all() -> impl Iterator<Item = &'static Case> + Clone {
         attributes::CASES,
         sizes::CASES,
         framing::CASES,
+        odd::NAMES,
+        odd::FIELDS,
+        odd::SPARSE,
+        odd::ATTRIBUTES,
+        odd::STREAMS,
     ]
     .into_iter()
     .flatten()
