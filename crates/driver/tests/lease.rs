@@ -507,3 +507,40 @@ fn threads_that_mount_and_unmount_one_layer_never_write_together() {
         nothing_is_left(&driver);
     });
 }
+
+/// The number of a file system that is gone is free, and the next one has it at once.
+#[test]
+fn a_file_system_is_not_taken_for_an_earlier_one_with_its_device_number() {
+    use layerstore_sys::mountinfo::{self, Root};
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let target = scratch.path().join("mnt");
+    for part in ["lower", "mnt", "one", "one-work", "two", "two-work"] {
+        std::fs::create_dir(scratch.path().join(part)).unwrap();
+    }
+    let run = |program: &str, arguments: &[&str]| {
+        let status = std::process::Command::new(program).args(arguments).arg(&target).status().unwrap();
+        assert!(status.success());
+    };
+    let mount = |name: &str| {
+        let at = scratch.path().display();
+        let options = format!("lowerdir={at}/lower,upperdir={at}/{name},workdir={at}/{name}-work");
+        run("mount", &["-t", "overlay", "-o", &options, "overlay"]);
+        let dir = layerstore_sys::Dir::open(&target).unwrap();
+        (dir.stat_self().unwrap().device, Root::of(&dir).unwrap())
+    };
+    // Other tests mount, too, and may be faster.
+    for _ in 0..100 {
+        let (device, root) = mount("one");
+        assert!(mountinfo::of_device(device, Some(root)).unwrap().is_some(), "it is there itself");
+        run("umount", &[]);
+        let (other, _) = mount("two");
+        let found =
+            (mountinfo::of_device(other, None).unwrap(), mountinfo::of_device(device, Some(root)).unwrap());
+        run("umount", &[]);
+        if other == device {
+            assert!(matches!(found, (Some(_), None)), "{found:?}");
+            return;
+        }
+    }
+    panic!("the kernel gave no number twice");
+}

@@ -186,19 +186,76 @@ pub fn in_namespace(namespace: &MountNamespace) -> Result<Option<Vec<MountEntry>
     })
 }
 
+/// What tells a file system from a later one, which may have its device number: its root directory. An overlay's
+/// says when its upper directory was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Root {
+    device: DeviceId,
+    inode: u64,
+    born: Option<(i64, u32)>,
+}
+
+impl Root {
+    /// The directory of a descriptor.
+    ///
+    /// # Errors
+    /// Those of `statx`.
+    pub fn of(fd: impl AsFd) -> Result<Self> {
+        let fd = fd.as_fd();
+        Self::ask(|| format!("descriptor {}", fd.as_raw_fd()), fd, "", AtFlags::EMPTY_PATH)
+    }
+
+    fn at(path: &Path) -> Result<Self> {
+        Self::ask(|| crate::error::show(path), rustix::fs::CWD, path, AtFlags::empty())
+    }
+
+    fn ask(
+        show: impl Fn() -> String,
+        fd: std::os::fd::BorrowedFd<'_>,
+        path: impl rustix::path::Arg + Copy,
+        flags: AtFlags,
+    ) -> Result<Self> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let stat =
+            call("statx", show, || rustix::fs::statx(fd, path, flags | AtFlags::NO_AUTOMOUNT, wanted))?;
+        let born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Self {
+            device: DeviceId { major: stat.stx_dev_major, minor: stat.stx_dev_minor },
+            inode: stat.stx_ino,
+            born: born.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+        })
+    }
+}
+
+impl MountEntry {
+    /// Whether a mount that a thread sees is known to show another file system than that with this root.
+    fn is_of_another(&self, thread: &Path, root: &Root) -> bool {
+        // A part of it has another root, and what is covered cannot be looked at.
+        self.root == Path::new("/")
+            && match Root::at(
+                &thread.join("root").join(self.mount_point.strip_prefix("/").unwrap_or(&self.mount_point)),
+            ) {
+                Ok(here) => here.device == root.device && here != *root,
+                Err(error) => error.is_not_found(),
+            }
+    }
+}
+
 /// A mount of the file system with this device, in any namespace that a thread lives in, with that namespace and
-/// the number of such a thread.
+/// the number of such a thread. With `root` one that has the device number only is passed over.
 ///
 /// # Errors
 /// Those of reading `/proc`.
-pub fn of_device(device: DeviceId) -> Result<Option<(u32, MountNamespace, MountEntry)>> {
+pub fn of_device(device: DeviceId, root: Option<Root>) -> Result<Option<(u32, MountNamespace, MountEntry)>> {
     let mut seen = std::collections::HashSet::new();
     each_thread(|thread, inode| {
         if !seen.insert(inode) {
             return None;
         }
         let entries = parse(&crate::fs::read(thread.join("mountinfo"), LIMIT).ok()?);
-        let entry = entries.into_iter().find(|entry| entry.device == device)?;
+        let entry = entries.into_iter().find(|entry| {
+            entry.device == device && !root.is_some_and(|root| entry.is_of_another(thread, &root))
+        })?;
         let number = thread.file_name()?.to_str()?.parse().ok()?;
         Some((number, MountNamespace { inode, id: None }, entry))
     })

@@ -221,21 +221,6 @@ impl Leases {
         Ok(Some(Live { name: name.to_vec(), record, place }))
     }
 
-    /// Whether a mount is known as that of another layer than `id`.
-    pub(crate) fn is_of_another(&self, id: &LayerId, mount: &Attached) -> Result<bool> {
-        for entry in self.uses.entries().map_err(|error| Error::system("read leases", error))? {
-            let other = std::str::from_utf8(&entry.name).ok().and_then(|name| LayerId::new(name).ok());
-            let Some(other) = other.filter(|other| other != id) else { continue };
-            let known = self.live(&other)?.into_iter().any(
-                |live| matches!(&live.record.held, Held::Attached(attached) if attached.same_mount(mount)),
-            );
-            if known {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// A record of this boot.
     pub(crate) fn record(&self, options: &crate::plan::PlanOptions, held: Held) -> Record {
         Record::new(options, &self.boot, held)

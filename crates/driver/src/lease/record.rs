@@ -131,26 +131,17 @@ impl Attached {
     }
 
     /// What is left of this mount after it was unmounted: a mount namespace that was made meanwhile has a copy of
-    /// it, through which the same upper directory is written. With a process that lives there. Only for file systems that are the mount's own.
-    pub(crate) fn copy_elsewhere(&self) -> sys::Result<Option<(u32, Self)>> {
+    /// it, through which the same upper directory is written. With a process that lives there. Only for file systems
+    /// that are the mount's own; `root` is what its root directory was.
+    pub(crate) fn copy_elsewhere(&self, root: Option<mountinfo::Root>) -> sys::Result<Option<(u32, Self)>> {
         let device = self.device();
         if !is_device_mounted(device) {
             return Ok(None);
         }
-        let Some((process, namespace, entry)) = mountinfo::of_device(device)? else { return Ok(None) };
+        let Some((process, namespace, entry)) = mountinfo::of_device(device, root)? else { return Ok(None) };
         let known = Known::Is { unique: None, reusable: entry.id };
         let copy = Self { copied: true, ..Self::with(&entry.mount_point, namespace, known, device) };
         Ok(Some((process, copy)))
-    }
-
-    /// Whether both are one mount, by the number that the mount table has for it.
-    pub(super) fn same_mount(&self, other: &Self) -> bool {
-        let number = |mount: &Known| match mount {
-            Known::Is { reusable, .. } => Some(*reusable),
-            Known::Covers { .. } => None,
-        };
-        self.namespace == other.namespace
-            && number(&self.mount).is_some_and(|own| number(&other.mount) == Some(own))
     }
 
     /// Whether it is such a copy.

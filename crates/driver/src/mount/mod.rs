@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use layerstore_sys::Dir;
 use layerstore_sys::fsinfo::FsInfo;
+use layerstore_sys::mountinfo::Root;
 use layerstore_sys::process::MountNamespace;
 
 use self::attach::Target;
@@ -287,6 +288,8 @@ struct Found {
     path: PathBuf,
     /// Whether its file system is its own (an overlay), not one that others mount too (a bind).
     own_file_system: bool,
+    /// Its root directory, where that is known.
+    root: Option<Root>,
 }
 
 /// Keeps a layer in use whose writable overlay is unmounted here but lives on in another mount namespace.
@@ -296,19 +299,14 @@ fn keep_for_copies<D: Driver + ?Sized>(driver: &D, id: &LayerId, live: &Live, fo
         return Ok(());
     }
     // A copy that goes by itself (of a program that is just being started) is waited for.
-    let look = || match attached.copy_elsewhere() {
+    let look = || match attached.copy_elsewhere(found.root) {
         Ok(None) => Ok(()),
-        // The number of a file system that is gone is free, and the next overlay has it at once.
-        Ok(Some(copy)) => match driver.leases().is_of_another(id, &copy.1) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Ok(copy)),
-            Err(error) => Err(Err(error)),
-        },
-        Err(error) => Err(Err(failed(error))),
+        Ok(Some(copy)) => Err(Ok(copy)),
+        Err(error) => Err(Err(error)),
     };
     match patiently(look, Result::is_ok) {
         Ok(()) => Ok(()),
-        Err(Err(error)) => Err(error),
+        Err(Err(error)) => Err(failed(error)),
         Err(Ok((process, copy))) => {
             let mut record = driver.leases().record(&live.record.options, Held::Attached(copy));
             record.pid = process;
@@ -323,9 +321,11 @@ fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, Found)>
     let here = MountNamespace::current().map_err(failed)?;
     // The descriptor of the target must be closed before unmounting, or it would keep the mount busy.
     let mut own_file_system = false;
+    let mut root = None;
     let (path, on_top) = match Target::open(target) {
         Ok(target) => {
             own_file_system = FsInfo::of(&target.fd).is_ok_and(|info| info.name() == "overlay");
+            root = Root::of(&target.fd).ok();
             (target.path, Some(target.mount))
         }
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidInput) => {
@@ -339,7 +339,8 @@ fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, Found)>
         let place = live.place.clone().unwrap_or_else(|| attached.target());
         let same_namespace = attached.namespace().same(&here);
         if same_namespace && on_top.is_some_and(|mount| attached.is(mount)) {
-            return Ok(Some((live, Found { path: place, own_file_system })));
+            let root = root.filter(|_| place == path);
+            return Ok(Some((live, Found { path: place, own_file_system, root })));
         }
         if place == path && !attached.is_copy() {
             elsewhere = Some(if same_namespace {
