@@ -91,6 +91,10 @@ pub(super) const NAMES: &[Case] = &[
     accept("D51_deep_child_then_wh_of_its_parent", |_| {
         archive(&[file("usr/lib/sub/new", "x"), file(".wh.usr", "")])
     }),
+    // As umoci writes a directory that became a link.
+    accept("D53_wh_below_a_link_of_its_stream", |_| {
+        archive(&[symlink("etc/ssl", "../usr"), file("etc/ssl/.wh.cert", "")])
+    }),
     refuse("D52_reserved_by_gnu_name", "RESERVED_NAME", |_| {
         archive(&[gnu_long(b'L', "etc/.wh..wh.foo"), file("f", "").gnu()])
     }),
