@@ -21,6 +21,7 @@ use crate::dir::Dir;
 use crate::error::{Errno, Result, call};
 use crate::fsinfo::FsInfo;
 use crate::mount::last_errno;
+use crate::stat::Stat;
 
 /// `BTRFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const MAGIC: u32 = 0x9123_683e;
@@ -133,12 +134,12 @@ pub fn quota(dir: &Dir) -> Result<Quota> {
     }
 }
 
-/// Whether an open directory is the root of a subvolume.
+/// Whether an open directory, of which this is known, is the root of a subvolume.
 ///
 /// # Errors
-/// Those of `statx` and `fstatfs`.
-pub fn is_subvolume(dir: &Dir) -> Result<bool> {
-    Ok(dir.stat_self()?.inode == ROOT_INODE && FsInfo::of(dir)?.magic == MAGIC)
+/// Those of `fstatfs`, which most directories are spared.
+pub fn is_subvolume(dir: &Dir, stat: &Stat) -> Result<bool> {
+    Ok(stat.inode == ROOT_INODE && FsInfo::of(dir)?.magic == MAGIC)
 }
 
 /// Makes an empty subvolume as the entry `name` of a directory; its mode is 0777 less the process's umask.
@@ -241,7 +242,7 @@ mod tests {
     fn another_file_system_has_neither_subvolumes_nor_quotas() {
         let shm = Dir::open("/dev/shm").unwrap();
         assert_eq!(quota(&shm).unwrap(), Quota::OtherFileSystem);
-        assert!(!is_subvolume(&shm).unwrap());
+        assert!(!is_subvolume(&shm, &shm.stat_self().unwrap()).unwrap());
         assert_eq!(make_subvolume(&shm, b"x").unwrap_err().errno(), Errno::NOTTY);
         assert_eq!(make_subvolume(&shm, &[b'x'; 300]).unwrap_err().errno(), Errno::NAMETOOLONG);
         assert_eq!(limit(&shm, None).unwrap_err().errno(), Errno::NOTTY);

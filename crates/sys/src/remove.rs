@@ -49,7 +49,7 @@ pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Re
         if let Some(next) = level.pending.pop() {
             let child = current.open_dir(&next)?;
             let stat = child.stat_self()?;
-            if stat.device != level.device && !is_inner_subvolume(&child)? {
+            if stat.device != level.device && !is_inner_subvolume(&child, &stat)? {
                 return Err(crate::Error::new("unlinkat", current.show(&next), Errno::XDEV));
             }
             if let Some(above) = stack.len().checked_sub(MAX_OPEN).and_then(|index| stack.get_mut(index)) {
@@ -107,9 +107,9 @@ impl Level {
 
 /// Whether a directory with another device number than the one above it is a subvolume of btrfs that lies there, and
 /// nothing that is mounted there. On kernels that do not tell mount points (before Linux 5.8) it counts as mounted.
-fn is_inner_subvolume(dir: &Dir) -> Result<bool> {
+fn is_inner_subvolume(dir: &Dir, stat: &Stat) -> Result<bool> {
     use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
-    if !crate::btrfs::is_subvolume(dir)? {
+    if !crate::btrfs::is_subvolume(dir, stat)? {
         return Ok(false);
     }
     let flags = AtFlags::EMPTY_PATH;

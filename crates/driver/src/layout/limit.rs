@@ -20,9 +20,6 @@ use crate::error::{Kind, Result};
 use super::operation::Operation;
 use super::root::Layout;
 
-/// The inode number of a subvolume's root: others need no closer look.
-const SUBVOLUME: u64 = 256;
-
 impl Layout {
     /// Whether the size of layers can be limited here, now: quotas may be switched on and off at any time.
     ///
@@ -87,8 +84,9 @@ pub(super) fn set(dir: &Dir, bytes: u64) -> sys::Result<()> {
 
 /// Writes what belongs to a layer that is sealed, or is being sealed, though the layer may be full.
 pub(super) fn beyond<T>(dir: &Dir, attempt: impl Fn() -> sys::Result<T>) -> sys::Result<T> {
+    let is_limited = || dir.stat_self().and_then(|stat| btrfs::is_subvolume(dir, &stat)).unwrap_or(false);
     match attempt() {
-        Err(error) if error.errno() == Errno::DQUOT && btrfs::is_subvolume(dir).unwrap_or(false) => {
+        Err(error) if error.errno() == Errno::DQUOT && is_limited() => {
             btrfs::limit(dir, None)?;
             attempt()
         }
@@ -100,7 +98,7 @@ pub(super) fn beyond<T>(dir: &Dir, attempt: impl Fn() -> sys::Result<T>) -> sys:
 pub(super) fn free(from: &Dir, name: &[u8]) -> sys::Result<()> {
     let mut freed = None;
     sys::remove::tree_with(from, name, |top, stat| {
-        if stat.inode == SUBVOLUME && btrfs::is_subvolume(top).unwrap_or(false) {
+        if btrfs::is_subvolume(top, stat).unwrap_or(false) {
             freed = btrfs::subvolume(top).ok();
             // Before Linux 6.11 a power cut may leave the quota group, and the number be given to another
             // subvolume: a limit must not wait for that one. Where quotas are off there is none.
