@@ -1,7 +1,7 @@
 //! Layers as tar archives, read strictly and written plainly.
 //!
 //! ```text
-//! stream → Input (lends out the stream's buffers, recorder) → Header, Pax, sparse Map → names and kinds → Change, FileData
+//! stream → Input (lends its buffers, recorder) → Header, Pax, sparse Map → names and kinds → Change, FileData
 //! ```
 //!
 //! Invariants: an archive that GNU tar, Go's archive/tar and libarchive could read as different entries is refused,

@@ -138,12 +138,32 @@ impl Spill {
     }
 }
 
+/// A record of fields that lie side by side, zeros behind them.
+pub(crate) fn record<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
+    let mut record = [0; N];
+    for (to, from) in record.iter_mut().zip(fields.iter().copied().flatten()) {
+        *to = *from;
+    }
+    record
+}
+
+/// The bytes of a record from `at` on; zeros beyond it.
+pub(crate) fn part<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(record.get(at..).unwrap_or_default()) {
+        *to = *from;
+    }
+    bytes
+}
+
 fn missing(dir: &Dir) -> layerstore_sys::Error {
     layerstore_sys::Error::new("pread", dir.path().display().to_string(), layerstore_sys::Errno::NOENT)
 }
 
 #[cfg(test)]
 mod tests {
+    use layerstore_testkit::Random;
+
     use super::*;
 
     #[rstest::rstest]
@@ -152,10 +172,9 @@ mod tests {
         let dir = Dir::open(scratch.path()).unwrap();
         let mut spill = Spill::new(&dir, most);
         let mut model = vec![0_u8; 40 * PAGE];
-        let mut state = 1_u64;
+        let mut random = Random::new(1);
         for round in 0..3000_usize {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let at = usize::try_from(state >> 33).unwrap() % (39 * PAGE);
+            let at = random.index(39 * PAGE);
             let bytes = vec![u8::try_from(round % 251).unwrap(); round % 300];
             spill.write(at as u64, &bytes).unwrap();
             model[at..at + bytes.len()].copy_from_slice(&bytes);

@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use layerstore_sys::{Dir, Timestamp};
 
-use super::spill::Spill;
+use super::spill::{Spill, part, record};
 use super::view::is_gone;
 use crate::error::{Code, Error, Result};
 
@@ -60,19 +60,14 @@ pub(crate) struct Times {
 impl Row {
     fn encode(self) -> [u8; 32] {
         let mtime = self.mtime.unwrap_or(Timestamp { seconds: 0, nanos: 0 });
-        let mut record = [0; 32];
-        let fields = [
-            &self.parent.to_le_bytes()[..],
+        record(&[
+            &self.parent.to_le_bytes(),
             &mtime.nanos.to_le_bytes(),
             &mtime.seconds.to_le_bytes(),
             &self.name.to_le_bytes(),
             &self.length.to_le_bytes(),
             &[u8::from(self.mtime.is_some())],
-        ];
-        for (to, from) in record.iter_mut().zip(fields.into_iter().flatten()) {
-            *to = *from;
-        }
-        record
+        ])
     }
 
     fn decode(record: &[u8; 32]) -> Self {
@@ -85,15 +80,6 @@ impl Row {
             mtime: (part(record, 26) != [0]).then_some(mtime),
         }
     }
-}
-
-/// The bytes of a record from `at` on; zeros beyond it.
-pub(crate) fn part<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (to, from) in bytes.iter_mut().zip(record.get(at..).unwrap_or_default()) {
-        *to = *from;
-    }
-    bytes
 }
 
 impl Times {

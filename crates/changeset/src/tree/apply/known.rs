@@ -10,8 +10,7 @@
 
 use layerstore_sys::Dir;
 
-use super::super::spill::Spill;
-use super::super::times::part;
+use super::super::spill::{Spill, part, record};
 use super::places::Key;
 use crate::error::Result;
 
@@ -98,11 +97,7 @@ impl Table {
     }
 
     fn set(&mut self, place: u64, key: &[u8; KEY], word: u32) -> Result<()> {
-        let mut slot = [0; 16];
-        for (to, from) in slot.iter_mut().zip(key.iter().chain(&word.to_le_bytes())) {
-            *to = *from;
-        }
-        self.slots.set(place, &slot)
+        self.slots.set::<16>(place, &record(&[key, &word.to_le_bytes()]))
     }
 
     fn grow(&mut self) -> Result<()> {
@@ -127,6 +122,8 @@ impl Table {
 mod tests {
     use std::collections::HashMap;
 
+    use layerstore_testkit::Random;
+
     use super::*;
 
     #[rstest::rstest]
@@ -143,11 +140,11 @@ mod tests {
             bytes[8..12].copy_from_slice(&n.to_le_bytes());
             Key(bytes)
         };
-        let mut state = 7_u32;
+        let mut random = Random::new(7);
         for _ in 0..6000 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let n = (state >> 8) % 1500;
-            let change = |known: &mut Known| match state >> 30 {
+            let n = random.below(1500) as u32;
+            let kind = random.below(4);
+            let change = |known: &mut Known| match kind {
                 0 => known.row = Some(n),
                 1 => known.marks = Some(known.marks.unwrap_or(0) | 1),
                 2 => known.marks = Some(known.marks.unwrap_or(0) | 2),
@@ -155,7 +152,7 @@ mod tests {
             };
             table.update(key(n), change).unwrap();
             change(model.entry(n).or_default());
-            let other = (state >> 4) % 1500;
+            let other = random.below(1500) as u32;
             assert_eq!(table.get(key(other)).unwrap(), model.get(&other).copied());
         }
         assert_eq!(table.used, model.len() as u64);

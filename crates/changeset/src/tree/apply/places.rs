@@ -14,8 +14,8 @@ use std::sync::Arc;
 use layerstore_sys::{Dir, Errno};
 
 use super::super::attributes::{Attributes, Gives, timestamp};
-use super::super::spill::Spill;
-use super::super::times::{ROOT, Times, part};
+use super::super::spill::{Spill, part, record};
+use super::super::times::{ROOT, Times};
 use super::super::view::{MergedDir, Node, Part, View};
 use super::known::Table;
 use crate::change::Time;
@@ -56,11 +56,7 @@ impl Row {
             Some(Gives::Nothing) => 1,
             Some(Gives::Something) => 2,
         };
-        let mut record = [0; 32];
-        for (to, from) in record.iter_mut().zip(self.key.0.iter().chain(&[gives, u8::from(self.made)])) {
-            *to = *from;
-        }
-        record
+        record(&[&self.key.0, &[gives, u8::from(self.made)]])
     }
 
     fn decode(record: &[u8; 32]) -> Self {
