@@ -17,6 +17,7 @@ pub mod file;
 pub mod fs;
 pub mod fsinfo;
 pub mod idmap;
+mod listing;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;
@@ -45,8 +46,9 @@ pub(crate) mod fault {
     }
 }
 
-pub use dir::{Batch, Dir, DirEntry};
+pub use dir::Dir;
 pub use error::{Errno, Error, Result};
 pub use file::File;
+pub use listing::{Batch, DirEntry};
 pub use stat::{DeviceId, FileType, Stat, Timestamp};
 pub use temporary::Temporary;

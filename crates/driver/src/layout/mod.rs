@@ -6,7 +6,7 @@
 //!   ID/                     one layer, 0700 (an id that is a reserved name lies in _ID)
 //!     layer.json            its record: id, parent, creation          see [`record`]
 //!     sealed.json           there once it is sealed: usage
-//!     counted.json          what an apply counted, until it is sealed or written in another way
+//!     counted.json          what an apply counted, for a while        see `count`
 //!     children/CHILD+TOKEN  one empty file for each layer that is built on this one
 //!     …                     the driver's own
 //!   applying/ID             a changeset is being applied, or never was to its end
@@ -31,6 +31,7 @@
 //! in a layer's directory.
 
 mod compare;
+mod count;
 mod layers;
 mod limit;
 mod memo;

@@ -4,10 +4,9 @@
 //! layer.json    {"version":1,"id":"…","parent":"…"|null,"token":"…","created":NANOSECONDS}   written at creation;
 //!               and "limit":BYTES where the layer's size is limited
 //! sealed.json   {"version":1,"bytes":…,"inodes":…,"sealed":NANOSECONDS}                      there once it is sealed
-//! counted.json  {"version":1,"bytes":…,"inodes":…}     what an apply counted; gone before anything else may write
 //! ```
 //!
-//! Invariant: neither of the first two is ever written again. A layer becomes sealed by a file that appears, so nothing that was
+//! Invariant: neither is ever written again. A layer becomes sealed by a file that appears, so nothing that was
 //! durable is at risk, and no operation has to wait for the disk: a power cut before the store's sync leaves at
 //! worst an empty or short `sealed.json` (recovery takes it away, the layer is writable again) or an empty
 //! `layer.json` (the layer is [`Corrupt`](crate::Kind::Corrupt): it was made after the last sync, and nothing
@@ -27,9 +26,7 @@ use super::operation::Operation;
 pub const RECORD: &str = "layer.json";
 /// File name of [`Sealed`] in a layer's directory.
 pub const SEALED: &str = "sealed.json";
-/// File name of [`Counted`] in a layer's directory.
-pub(super) const COUNTED: &str = "counted.json";
-/// The version of all that this code writes and the only one it reads.
+/// The version of both that this code writes and the only one it reads.
 pub const VERSION: u32 = 1;
 /// Longest record that is read, in bytes.
 const LIMIT: usize = 64 << 10;
@@ -59,24 +56,6 @@ pub struct Sealed {
     inodes: u64,
     /// When it was sealed, in nanoseconds since 1970.
     pub sealed: u64,
-}
-
-/// What a writable layer takes, counted while it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Counted {
-    version: u32,
-    bytes: u64,
-    inodes: u64,
-}
-
-impl Counted {
-    pub(super) fn new(usage: Usage) -> Self {
-        Self { version: VERSION, bytes: usage.bytes, inodes: usage.inodes }
-    }
-
-    pub(super) fn usage(&self) -> Usage {
-        Usage { bytes: self.bytes, inodes: self.inodes }
-    }
 }
 
 impl Record {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use layerstore_changeset::tree::Usage;
 use layerstore_sys::{self as sys, Dir, FileType, lock};
 
 use crate::driver::{LayerInfo, LayerState};
@@ -11,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
 
 use super::operation::Operation;
-use super::record::{self, COUNTED, Counted, RECORD, Record, SEALED, Sealed};
+use super::record::{self, RECORD, Record, SEALED, Sealed};
 use super::scratch::{self, Scratch};
 
 /// The record of the root itself.
@@ -69,31 +68,6 @@ impl Layer {
     /// Whether it can still be written.
     pub fn state(&self) -> LayerState {
         if self.sealed.is_some() { LayerState::Sealed } else { LayerState::Writable }
-    }
-
-    /// Keeps what an apply counted, so that sealing has nothing to measure.
-    ///
-    /// # Errors
-    /// The calls'.
-    pub fn keep_count(&self, usage: Usage) -> sys::Result<()> {
-        record::write(&self.dir, COUNTED, &Counted::new(usage))
-    }
-
-    /// Drops what was counted: to be called before anything is written in any other way, by a mount say. A power cut
-    /// that brings it back makes a wrong number, nothing else.
-    ///
-    /// # Errors
-    /// Those of `unlinkat`.
-    pub fn drop_count(&self) -> sys::Result<()> {
-        match self.dir.unlink(COUNTED.as_bytes()) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// What was counted, if everything was; one that cannot be read counts for nothing.
-    pub fn count(&self, operation: Operation<'_>) -> Option<Usage> {
-        record::read::<Counted>(&self.dir, COUNTED, operation).ok().flatten().map(|counted| counted.usage())
     }
 
     /// What is known of it.
