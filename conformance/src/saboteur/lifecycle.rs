@@ -398,7 +398,7 @@ impl Sabotage for ClaimsSizeLimit {
     }
 
     fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
-        Create { options: &CreateOptions::default(), ..call }.on(driver)
+        DropsSizeLimit.create(driver, call)
     }
 }
 

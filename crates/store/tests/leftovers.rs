@@ -3,9 +3,24 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Scratch, config_at, listing, open, small};
-use layerstore::{ContainerOptions, Context, CreateOptions, LayerId};
+use layerstore::{ContainerOptions, Context, CreateOptions, LayerId, Store};
 use layerstore_testkit::scratch::{FileSystem, Scratch as Disk};
+
+/// A store with an image on a file system that knows immutable directories.
+fn on_disk() -> (Disk, Store) {
+    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
+    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
+    small().pull(&store, &["small:1"]).unwrap();
+    (disk, store)
+}
+
+/// Makes a directory immutable (`+i`), or ends that (`-i`).
+fn chattr(flag: &str, directory: &Path) {
+    assert!(std::process::Command::new("chattr").arg(flag).arg(directory).status().unwrap().success());
+}
 
 /// A process that dies between making a container's layer and its row leaves a layer that no row knows.
 #[rstest::rstest]
@@ -65,19 +80,14 @@ fn gc_frees_what_a_probe_and_a_binding_left_that_died() {
 /// What was asked for is done and durable: an error would make its caller try again, and find nothing.
 #[test]
 fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
-    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
-    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
-    small().pull(&store, &["small:1"]).unwrap();
+    let (disk, store) = on_disk();
     let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
     let layer = disk.path().join("root/overlay2").join(container.layer.as_str());
-    let chattr = |flag: &str| {
-        assert!(std::process::Command::new("chattr").arg(flag).arg(&layer).status().unwrap().success());
-    };
-    chattr("+i");
+    chattr("+i", &layer);
     assert_eq!(store.remove_container(&container.id, false).unwrap(), container.id);
     assert!(store.containers().unwrap().is_empty());
     assert!(layer.exists());
-    chattr("-i");
+    chattr("-i", &layer);
     drop(store);
     let store = open(config_at(&disk.path(), "overlay2")).unwrap();
     assert!(!layer.exists(), "the next open frees it");
@@ -87,19 +97,14 @@ fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
 /// What the driver keeps of a layer beside its directory goes with it, if not at once then with gc.
 #[test]
 fn gc_frees_what_could_not_be_tidied_up_when_a_layer_was_removed() {
-    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
-    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
-    small().pull(&store, &["small:1"]).unwrap();
+    let (disk, store) = on_disk();
     let links = disk.path().join("root/overlay2/l");
     let before = listing(&links);
     let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
-    let chattr = |flag: &str| {
-        assert!(std::process::Command::new("chattr").arg(flag).arg(&links).status().unwrap().success());
-    };
-    chattr("+i");
+    chattr("+i", &links);
     store.remove_container(&container.id, false).unwrap();
     assert!(listing(&links).len() > before.len());
-    chattr("-i");
+    chattr("-i", &links);
     store.gc(false).unwrap();
     assert_eq!(listing(&links), before);
     assert!(listing(disk.path().join("root/overlay2/trash")).is_empty());
@@ -108,18 +113,13 @@ fn gc_frees_what_could_not_be_tidied_up_when_a_layer_was_removed() {
 /// A layer goes after those above it, whoever began to remove them and did not come to the end.
 #[test]
 fn an_image_goes_although_the_removal_of_what_lies_on_it_was_not_finished() {
-    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 64 << 20).unwrap();
-    let store = open(config_at(&disk.path(), "overlay2")).unwrap();
-    small().pull(&store, &["small:1"]).unwrap();
+    let (disk, store) = on_disk();
     let container = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
     let layer = disk.path().join("root/overlay2").join(container.layer.as_str());
-    let chattr = |flag: &str| {
-        assert!(std::process::Command::new("chattr").arg(flag).arg(&layer).status().unwrap().success());
-    };
-    chattr("+i");
+    chattr("+i", &layer);
     store.remove_container(&container.id, false).unwrap();
     assert!(layer.exists());
-    chattr("-i");
+    chattr("-i", &layer);
     store.remove_image("small:1", false).unwrap();
     assert!(store.driver().layers().unwrap().is_empty());
     assert!(store.gc(true).unwrap().freed.is_empty(), "nothing is left for gc");
