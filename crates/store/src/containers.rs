@@ -3,7 +3,7 @@
 //! What is mounted is asked of the kernel and the driver's leases, never of a counter in the database.
 
 use layerstore_changeset::Context;
-use layerstore_driver::lease::{Place, Use};
+use layerstore_driver::lease::Use;
 use layerstore_driver::{Base, CreateOptions, LayerId, PathChange, Usage};
 
 use crate::db::layers::{LayerOrigin, NewLayer};
@@ -235,13 +235,7 @@ impl Store {
 /// Says of a container where it is mounted.
 fn set_mounts(container: &mut Container, uses: Vec<Use>) {
     container.mounted = !uses.is_empty();
-    container.mounts = uses
-        .into_iter()
-        .filter_map(|using| match using.place {
-            Place::Attached { target, here: true } => Some(target),
-            _ => None,
-        })
-        .collect();
+    container.mounts = uses.into_iter().filter_map(Use::target_here).collect();
 }
 
 /// Whether a unique column holds the value already.

@@ -5,7 +5,7 @@
 //! made right now is never taken for a leftover.
 
 use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
-use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::lock::Lock;
 use layerstore_sys::{self as sys, Dir};
 
 use crate::db::layers::LayerRow;
@@ -255,12 +255,8 @@ impl Collector<'_> {
     /// A lease that never got its name: unlocked, its maker died, or has not locked it yet and will make another.
     fn unnamed_lease(&self, name: &str) -> Result<()> {
         let staging = self.store.staging();
-        let file = match staging.open_file(name.as_bytes()) {
-            Err(error) if error.is_not_found() => return Ok(()),
-            opened => opened.explain(OPERATION, name)?,
-        };
-        let free = Lock::attempt(file, Mode::Exclusive).explain(OPERATION, name)?.is_ok();
-        if self.real() && free {
+        let dead = Lock::of_the_dead(staging, name.as_bytes()).explain(OPERATION, name)?;
+        if self.real() && dead.is_some() {
             match staging.unlink(name.as_bytes()) {
                 Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, name),
                 _ => {}

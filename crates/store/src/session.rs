@@ -65,11 +65,7 @@ impl Lease {
     /// Takes over a lease that a dead process left; none when there is none, or somebody holds it.
     pub(crate) fn take_dead(staging: &Dir, name: &str) -> sys::Result<Option<Self>> {
         let file_name = file_name(name);
-        let file = match staging.open_file(file_name.as_bytes()) {
-            Err(error) if error.is_not_found() => return Ok(None),
-            opened => opened?,
-        };
-        let Ok(lock) = Lock::attempt(file, Mode::Exclusive)? else { return Ok(None) };
+        let Some(lock) = Lock::of_the_dead(staging, file_name.as_bytes())? else { return Ok(None) };
         // It may have been given up between the two calls, and the name may be another one's now.
         let here = staging.try_stat(file_name.as_bytes())?;
         let locked = lock.file().stat()?;

@@ -263,11 +263,7 @@ pub fn sweep_replacements(dir: &Dir) -> Result<Vec<String>> {
         if !is_replacement(&name) {
             continue;
         }
-        let file = match dir.open_file(name.as_bytes()) {
-            Err(error) if error.is_not_found() => continue,
-            opened => opened?,
-        };
-        let Ok(lock) = Lock::attempt(file, LockMode::Exclusive)? else { continue };
+        let Some(lock) = Lock::of_the_dead(dir, name.as_bytes())? else { continue };
         // Made, but not locked yet: its maker makes another, and nothing died.
         let young = lock.file().stat()?.size == 0;
         match dir.unlink(name.as_bytes()) {
@@ -286,7 +282,12 @@ pub fn sweep_replacements(dir: &Dir) -> Result<Vec<String>> {
 
 /// Whether a file is named as [`replace`] names what has no name yet.
 pub fn is_replacement(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(TEMPORARY)
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.strip_prefix('.').and_then(|name| name.strip_suffix(TEMPORARY)).map(|name| {
+        let mut parts = name.rsplitn(3, '.');
+        (parts.next(), parts.next(), parts.next())
+    });
+    matches!(parts, Some((Some(count), Some(process), Some(_))) if is_number(count) && is_number(process))
 }
 
 #[cfg(test)]
@@ -316,6 +317,19 @@ mod tests {
         });
         assert_eq!(read(scratch.path().join("record"), 10).unwrap(), b"all");
         assert_eq!(dir.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn only_replacements_are_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        // The second is one of `write_atomic`, which nobody holds a lock on.
+        let others = ["record", ".driver.json.tmp", ".json.x.0.tmp", ".1.0.tmp", "record.1.0.tmp"];
+        for name in others.iter().chain(&[".a.b.17.4.tmp"]) {
+            dir.create_file(name.as_bytes(), 0o600).unwrap().write_all_at(b"x", 0).unwrap();
+        }
+        assert_eq!(sweep_replacements(&dir).unwrap(), [".a.b.17.4.tmp"]);
+        assert_eq!(dir.entries().unwrap().len(), others.len());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::fs::FlockOperation;
 
+use crate::dir::Dir;
 use crate::error::{Errno, Result, call};
 use crate::file::File;
 
@@ -49,6 +50,18 @@ impl Lock {
             Ok(()) => Ok(Ok(Self { file })),
             Err(error) if error.errno() == Errno::WOULDBLOCK => Ok(Err(file)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock on the entry `name` of a directory if whoever made it is dead: none when somebody has it locked,
+    /// or it is not there. Its name may have gone, or be another one's, since it was opened.
+    ///
+    /// # Errors
+    /// Those of `openat` and `flock`.
+    pub fn of_the_dead(dir: &Dir, name: &[u8]) -> Result<Option<Self>> {
+        match dir.open_file(name) {
+            Err(error) if error.is_not_found() => Ok(None),
+            opened => Ok(Self::attempt(opened?, Mode::Exclusive)?.ok()),
         }
     }
 

@@ -99,23 +99,8 @@ pub fn here() -> Result<Vec<MountEntry>> {
     Ok(parse(&crate::fs::read("/proc/thread-self/mountinfo", LIMIT)?))
 }
 
-/// Finds a mount, in whatever mount namespace of this system it was attached; none when it is not there any
-/// more, or its namespace is not. `device` and `target` tell it from a later mount with the same number, where
-/// the kernel has no unique ones.
-///
-/// # Errors
-/// Those of `statmount` and of reading `/proc`.
-pub fn find(
-    id: MountId,
-    device: DeviceId,
-    target: &Path,
-    namespace: &MountNamespace,
-) -> Result<Option<MountEntry>> {
-    Finder::default().find(id, device, target, namespace)
-}
-
-/// Finds many mounts: what they share is asked of the kernel once, when it is first needed. So it may not know a
-/// mount that came later; whoever acts on a missing one asks again ([`find`]). For one thread.
+/// Finds mounts: what several share is asked of the kernel once, when it is first needed. So it may not know a
+/// mount that came later; whoever acts on a missing one asks a new one. For one thread.
 #[derive(Debug, Default)]
 pub struct Finder {
     here: OnceCell<MountNamespace>,
@@ -134,7 +119,9 @@ impl Finder {
         }
     }
 
-    /// As [`find`].
+    /// Finds a mount, in whatever mount namespace of this system it was attached; none when it is not there any
+    /// more, or its namespace is not. `device` and `target` tell it from a later mount with the same number, where
+    /// the kernel has no unique ones.
     ///
     /// # Errors
     /// Those of `statmount` and of reading `/proc`.
@@ -359,7 +346,7 @@ mod tests {
         let id = id_of(&root).unwrap();
         let device = root.stat_self().unwrap().device;
         let namespace = MountNamespace::current().unwrap();
-        let found = find(id, device, Path::new("/"), &namespace).unwrap().unwrap();
+        let found = Finder::default().find(id, device, Path::new("/"), &namespace).unwrap().unwrap();
         assert_eq!(found.mount_point, Path::new("/"));
         assert!(here().unwrap().iter().any(|entry| entry.id == id.reusable));
     }

@@ -105,13 +105,12 @@ impl Layers {
         let layout = self.layout();
         for entry in from.entries().map_err(|error| operation.system(error))? {
             let name = entry.name.as_slice();
-            let opened = from
-                .open_file(name)
-                .and_then(|file| Ok((Lock::attempt(file, lock::Mode::Exclusive)?, from.open_dir(name)?)));
+            let opened = Lock::of_the_dead(from, name)
+                .and_then(|lock| lock.map(|lock| Ok((lock, from.open_dir(name)?))).transpose());
             let (_lock, dir) = match opened {
-                Ok((Ok(lock), dir)) => (lock, dir),
-                // Somebody is at it.
-                Ok((Err(_), _)) => continue,
+                Ok(Some(opened)) => opened,
+                // Somebody is at it, or has been.
+                Ok(None) => continue,
                 // Somebody is done with it.
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(operation.system(error)),

@@ -82,11 +82,7 @@ impl Scratch {
             if !name.starts_with(PREFIX) {
                 continue;
             }
-            let file = match parent.open_file(name.as_bytes()) {
-                Err(error) if error.is_not_found() => continue,
-                opened => opened?,
-            };
-            if let Ok(_lock) = Lock::attempt(file, lock::Mode::Exclusive)? {
+            if let Some(_lock) = Lock::of_the_dead(parent, name.as_bytes())? {
                 sys::remove::tree(parent, name.as_bytes())?;
                 gone.push(name);
             }

@@ -227,6 +227,16 @@ pub enum Place {
     Strings,
 }
 
+impl Use {
+    /// The path where it is to be seen in the asking thread's mount namespace; none elsewhere.
+    pub fn target_here(self) -> Option<PathBuf> {
+        match self.place {
+            Place::Attached { target, here: true } => Some(target),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = match self.access {

@@ -32,7 +32,7 @@ use self::error::{MOUNT, UNMOUNT, failed, patiently};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
-use crate::lease::{Held, LayerLock, Lease, Live, Place};
+use crate::lease::{Held, LayerLock, Lease, Live, Use};
 use crate::plan::{Access, MountPlan, PlanOptions};
 
 pub use strings::strings;
@@ -231,12 +231,8 @@ impl<D: Driver + ?Sized> DriverExt for D {
     }
 
     fn mounts(&self, id: &LayerId) -> Result<Vec<Mounted>> {
-        let places = self.leases().uses(id)?.into_iter().map(|using| using.place);
-        let here = places.filter_map(|place| match place {
-            Place::Attached { target, here: true } => Some(Mounted { target }),
-            _ => None,
-        });
-        Ok(here.collect())
+        let here = self.leases().uses(id)?.into_iter().filter_map(Use::target_here);
+        Ok(here.map(|target| Mounted { target }).collect())
     }
 }
 
@@ -325,7 +321,7 @@ fn find<'a>(live: &'a [Live], target: &Path) -> Result<Option<(&'a Live, Found)>
     let (path, on_top) = match Target::open(target) {
         Ok(target) => {
             own_file_system = FsInfo::of(&target.fd).is_ok_and(|info| info.name() == "overlay");
-            root = Root::of(&target.fd).ok();
+            root = own_file_system.then(|| Root::of(&target.fd).ok()).flatten();
             (target.path, Some(target.mount))
         }
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::InvalidInput) => {
