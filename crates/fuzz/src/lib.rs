@@ -1,9 +1,9 @@
 //! What fuzzers run: functions that take any bytes and panic when a promise is broken.
 //!
 //! ```text
-//! fuzz/ (cargo-fuzz, coverage-guided, needs nightly) ─┐
-//!                                                     ├→ TARGETS → the code under test
-//! tests/bounded.rs (stable, mutates seeds, in CI) ────┘
+//! fuzz/ (cargo-fuzz, coverage-guided; tools/fuzz) ────┐
+//!                                                    ├→ TARGETS → the code under test
+//! tests/bounded.rs (stable, mutates seeds, in CI) ───┘
 //! ```
 //!
 //! Invariant: a target never panics on bytes from outside unless the library broke a promise: it panicked, or two

@@ -131,6 +131,31 @@ pub fn mutate(random: &mut Random, one: &[u8], other: &[u8], longest: usize) -> 
     bytes
 }
 
+/// What libFuzzer does to an archive: its own changes (`plain`, which works in the buffer and says the new size)
+/// with right checksums most of the time, and ours in between. Takes and gives the size used of `buffer`.
+pub fn archive(
+    buffer: &mut [u8],
+    size: usize,
+    most: usize,
+    seed: u32,
+    plain: impl FnOnce(&mut [u8], usize, usize) -> usize,
+) -> usize {
+    let mut random = Random::new(seed.into());
+    match seed % 8 {
+        0 => plain(buffer, size, most),
+        1..=4 => {
+            let size = plain(buffer, size, most);
+            fix_checksums(&mut buffer[..size]);
+            size
+        }
+        _ => {
+            let changed = mutate(&mut random, &buffer[..size], &buffer[..size], most.min(buffer.len()));
+            buffer[..changed.len()].copy_from_slice(&changed);
+            changed.len()
+        }
+    }
+}
+
 /// Makes the checksum of everything right that looks like a tar header.
 pub fn fix_checksums(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {

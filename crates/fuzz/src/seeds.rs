@@ -6,8 +6,8 @@ use layerstore_testkit::hostile;
 
 use crate::tars::limits;
 
-/// Where archives aim at: no such place is there, or may come to be.
-const VICTIM: &[u8] = b"/dev/shm/layerstore-fuzz/victim";
+/// Where archives aim at; the target `apply` puts its own place there.
+pub(crate) const VICTIM: &[u8] = b"/dev/shm/layerstore-fuzz/victim";
 
 /// Every small layer of the corpus, compressed ones too.
 pub(crate) fn layers() -> Vec<Vec<u8>> {
