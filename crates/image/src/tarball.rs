@@ -2,11 +2,13 @@
 //!
 //! Invariants: memory grows with the number of members, which is bounded, never with what they claim; every
 //! offset lies inside the file; links are followed inside the archive only and at most [`MAX_LINKS`] times. What
-//! members hold is believed only because of digests, so that two readers that disagree about a damaged archive
-//! cannot disagree about an image.
+//! blobs hold is believed only because of digests, so that two readers that disagree about a damaged archive
+//! cannot disagree about an image; a document that no digest vouches for is there once, and members that readers
+//! cut differently are refused.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +39,15 @@ const MAX_LINKS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct TarBall {
     file: Arc<sys::File>,
+    found: Found,
+}
+
+/// What is in the archive.
+#[derive(Debug, Default)]
+struct Found {
     members: HashMap<RelPath, Member>,
+    /// Names that came more than once; the last member counts.
+    repeated: HashSet<RelPath>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,21 +67,31 @@ impl TarBall {
     /// name first.
     pub(crate) fn open(path: &Path, options: &OpenOptions, subject: &str) -> Result<Self> {
         let file = open_uncompressed(path, options, subject)?;
-        let members = index(&file, subject)?;
-        Ok(Self { file, members })
+        let found = index(&file, subject)?;
+        Ok(Self { file, found })
     }
 
     /// Whether there is a member of this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        RelPath::clean(name.as_bytes()).is_ok_and(|path| self.members.contains_key(&path))
+        RelPath::clean(name.as_bytes()).is_ok_and(|path| self.found.members.contains_key(&path))
     }
 
-    /// A member's data; none when there is no such name.
+    /// A member's data; none when there is no such name. Of several of one name the last counts, which is
+    /// right only for what is checked against a digest.
     pub(crate) fn member(&self, name: &str, subject: &str) -> Result<Option<Section>> {
+        self.resolve(name, subject, false)
+    }
+
+    fn resolve(&self, name: &str, subject: &str, once: bool) -> Result<Option<Section>> {
         let refuse = |error| Error::changeset(READ, subject, error);
         let mut path = RelPath::clean(name.as_bytes()).map_err(refuse)?;
         for _ in 0..MAX_LINKS {
-            match self.members.get(&path) {
+            if once && self.found.repeated.contains(&path) {
+                // docker takes the last one, skopeo the first.
+                let reason = format!("{path} is in the archive more than once, and programs differ in which counts");
+                return Err(Error::refused(Code::BadDocument, READ, subject, reason));
+            }
+            match self.found.members.get(&path) {
                 None => return Ok(None),
                 Some(Member::File { at, end }) => {
                     return Ok(Some(Section::new(Arc::clone(&self.file), *at, *end)));
@@ -91,9 +111,9 @@ impl TarBall {
         ))
     }
 
-    /// A small member, whole.
+    /// A small member, whole, which may be there only once.
     pub(crate) fn document(&self, name: &str, subject: &str) -> Result<Option<Vec<u8>>> {
-        let Some(mut section) = self.member(name, subject)? else { return Ok(None) };
+        let Some(mut section) = self.resolve(name, subject, true)? else { return Ok(None) };
         document::check_size(section.remaining(), &format!("{name} in {subject}"))?;
         let mut bytes = Vec::new();
         section.read_to_end(&mut bytes).map_err(|error| Error::from_io(READ, subject, error))?;
@@ -108,7 +128,35 @@ pub(crate) fn open_file(path: &Path, options: &OpenOptions, subject: &str) -> Re
     if is_regular {
         return sys::fs::open_regular(path).map_err(system);
     }
-    spool(&mut sys::fs::open_file(path).map_err(system)?, options, subject)
+    spool(sys::fs::open_file(path).map_err(system)?, options, subject)
+}
+
+/// The start of a stream, of which nothing is copied that begins like no archive: an endless one would fill the disk.
+fn start_of(stream: &mut impl Read, subject: &str) -> Result<Vec<u8>> {
+    let no_archive = || Error::refused(Code::BadHeader, READ, subject, "it is no tar archive");
+    let mut start = Vec::new();
+    let mut read = |count, start: &mut Vec<u8>| {
+        let read = stream.by_ref().take(count).read_to_end(start);
+        read.map_err(|error| Error::from_io(READ, subject, error))
+    };
+    read(BLOCK, &mut start)?;
+    let kind = compress::detect_start(&start).map_err(|error| Error::changeset(READ, subject, error))?;
+    match start.first_chunk() {
+        _ if kind != Compression::None => {}
+        Some(block) if layerstore_changeset::tar::is_header(block) => {}
+        // An archive of nothing is zeros to its end.
+        Some(block) if block.iter().all(|&byte| byte == 0) => {
+            if read(MAX_EXTENSION, &mut start)? as u64 == MAX_EXTENSION {
+                return Err(no_archive());
+            }
+        }
+        Some(_) => return Err(no_archive()),
+        None => {
+            let reason = "the archive ends early or is no tar";
+            return Err(Error::refused(Code::Truncated, READ, subject, reason));
+        }
+    }
+    Ok(start)
 }
 
 /// As [`open_file`], uncompressed.
@@ -119,23 +167,24 @@ fn open_uncompressed(path: &Path, options: &OpenOptions, subject: &str) -> Resul
     if compress::detect(&whole).map_err(refuse)? == Compression::None {
         return Ok(file);
     }
-    spool(&mut compress::decoder(whole).map_err(refuse)?, options, subject).map(Arc::new)
+    spool(compress::decoder(whole).map_err(refuse)?, options, subject).map(Arc::new)
 }
 
 /// Copies a stream into a file without a name.
-fn spool(stream: &mut dyn Read, options: &OpenOptions, subject: &str) -> Result<sys::File> {
+fn spool(mut stream: impl Read, options: &OpenOptions, subject: &str) -> Result<sys::File> {
+    let start = start_of(&mut stream, subject)?;
     let system = |error| Error::system(READ, subject, error);
     let dir = Dir::open(&options.temporary).map_err(system)?;
     let mut file = Temporary::new(&dir, 0o600).map_err(system)?;
-    transfer(stream, file.file_mut(), subject, &options.context)?;
+    transfer(&mut io::Cursor::new(start).chain(stream), file.file_mut(), subject, &options.context)?;
     Ok(file.into_file())
 }
 
 /// Finds every member.
-fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
+fn index(file: &sys::File, subject: &str) -> Result<Found> {
     let system = |error| Error::system(READ, subject, error);
     let length = file.stat().map_err(system)?.size;
-    let mut members = HashMap::new();
+    let mut archive = Found::default();
     let mut extension = Extension::default();
     let mut at = 0;
     let mut count = 0;
@@ -164,6 +213,13 @@ fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
             || kind.is_pax_local_extensions()
             || kind.is_pax_global_extensions();
         let size = if is_extension { size } else { extension.size.unwrap_or(size) };
+        if size > 0 && matches!(kind.as_byte(), b'1'..=b'6') {
+            return Err(refuse(Code::BadHeader, "a link, directory or device that claims data"));
+        }
+        // The rest of its map stands outside of what its size says.
+        if kind.is_gnu_sparse() && block.get(482) != Some(&0) {
+            return Err(refuse(Code::BadSparse, "a sparse file in many pieces"));
+        }
         let data = at + BLOCK;
         let end = data.checked_add(size).filter(|end| *end <= length);
         let end = end.ok_or_else(|| refuse(Code::Truncated, "a member reaches beyond the end"))?;
@@ -189,13 +245,19 @@ fn index(file: &sys::File, subject: &str) -> Result<HashMap<RelPath, Member>> {
                 if names > MAX_NAMES {
                     return Err(refuse(Code::LimitExceeded, "the names of its members take more than 8 MiB"));
                 }
-                members.insert(path, member);
+                match archive.members.entry(path) {
+                    Entry::Vacant(place) => drop(place.insert(member)),
+                    Entry::Occupied(mut place) => {
+                        place.insert(member);
+                        archive.repeated.insert(place.key().clone());
+                    }
+                }
             }
         }
         // A last member without its padding is what Go readers accept too.
         at = end.next_multiple_of(BLOCK).min(length);
     }
-    Ok(members)
+    Ok(archive)
 }
 
 /// What is wrong with a header, if anything is.

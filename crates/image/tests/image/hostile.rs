@@ -252,6 +252,28 @@ fn odd_tar(members: &[(&str, tar::EntryType, &str, &[u8])]) -> Vec<u8> {
 )]
 #[case::device(&[("manifest.json", tar::EntryType::Char, "", b"" as &[u8])], Some(Code::BadType))]
 #[case::sparse(&[("manifest.json", tar::EntryType::GNUSparse, "", b"" as &[u8])], Some(Code::BadType))]
+#[case::list_twice(
+    &[("manifest.json", tar::EntryType::Regular, "", b"[]" as &[u8]), ("./manifest.json", tar::EntryType::Regular, "", b"[]")],
+    Some(Code::BadDocument)
+)]
+#[case::list_twice_behind_a_link(
+    &[
+        ("manifest.json", tar::EntryType::Symlink, "x", b"" as &[u8]),
+        ("x", tar::EntryType::Regular, "", b"[]"),
+        ("x", tar::EntryType::Regular, "", b"[]"),
+    ],
+    Some(Code::BadDocument)
+)]
+#[case::config_twice(
+    &[
+        ("manifest.json", tar::EntryType::Regular, "", br#"[{"Config": "c", "Layers": []}]"# as &[u8]),
+        ("c", tar::EntryType::Regular, "", b"{}"),
+        ("c", tar::EntryType::Link, "manifest.json", b""),
+    ],
+    Some(Code::BadDocument)
+)]
+#[case::directory_with_data(&[("d", tar::EntryType::Directory, "", b"manifest.json" as &[u8])], Some(Code::BadHeader))]
+#[case::link_with_data(&[("l", tar::EntryType::Link, "d", b"manifest.json" as &[u8])], Some(Code::BadHeader))]
 #[case::missing(&[("other", tar::EntryType::Regular, "", b"" as &[u8])], None)]
 #[case::no_list(&[("manifest.json", tar::EntryType::Regular, "", b"{}" as &[u8])], Some(Code::BadDocument))]
 #[case::empty_list(&[("manifest.json", tar::EntryType::Regular, "", b"[]" as &[u8])], None)]
@@ -361,4 +383,16 @@ fn an_archive_of_long_names_is_refused_before_they_take_much_memory() {
     std::fs::write(&file, out).unwrap();
     let error = read_image(&format!("docker-archive:{}", file.display())).unwrap_err();
     assert_eq!(error.code(), Some(Code::LimitExceeded), "{error}");
+}
+
+#[rstest]
+#[case::zeros("/dev/zero", Code::BadHeader)]
+#[case::nothing("/dev/null", Code::Truncated)]
+fn an_endless_stream_is_refused_before_it_fills_the_disk(
+    #[values("oci-archive", "docker-archive")] transport: &str,
+    #[case] device: &str,
+    #[case] code: Code,
+) {
+    let error = read_image(&format!("{transport}:{device}")).unwrap_err();
+    assert_eq!(error.code(), Some(code), "{error}");
 }
