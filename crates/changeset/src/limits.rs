@@ -13,7 +13,8 @@ pub struct Limits {
     pub xattr_value_bytes: usize,
     /// Most extended attributes of one entry.
     pub xattrs: usize,
-    /// Largest zstd window, as a power of two (27 is 128 MiB).
+    /// Largest zstd window, as a power of two. The usual 27 is 128 MiB, what `zstd --ultra -22` writes and the `zstd`
+    /// program itself takes without being asked; the window is memory, as far as the stream fills it.
     pub zstd_window_log: u32,
 }
 

@@ -88,7 +88,8 @@ impl TarBall {
         for _ in 0..MAX_LINKS {
             if once && self.found.repeated.contains(&path) {
                 // docker takes the last one, skopeo the first.
-                let reason = format!("{path} is in the archive more than once, and programs differ in which counts");
+                let reason =
+                    format!("{path} is in the archive more than once, and programs differ in which counts");
                 return Err(Error::refused(Code::BadDocument, READ, subject, reason));
             }
             match self.found.members.get(&path) {
@@ -196,12 +197,15 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
         let mut block = [0; BLOCK as usize];
         if !read_exact(file, &mut block, at).map_err(system)? {
             // Archives that end without an end mark are accepted by every reader; half a block is not.
-            if at == length && count > 0 {
+            if at == length && count > 0 && extension.kinds.is_empty() {
                 break;
             }
             return Err(refuse(Code::Truncated, "the archive ends early or is no tar"));
         }
         if block.iter().all(|&byte| byte == 0) {
+            if !extension.kinds.is_empty() {
+                return Err(refuse(Code::BadExtension, "an extension header that no member follows"));
+            }
             break;
         }
         let header = Header::from_byte_slice(&block);
@@ -280,11 +284,22 @@ struct Extension {
     link: Option<Vec<u8>>,
     size: Option<u64>,
     sparse: bool,
+    /// The kinds of headers that came, each of which comes once.
+    kinds: Vec<u8>,
 }
 
 impl Extension {
     fn take_in(&mut self, kind: EntryType, bytes: &[u8]) -> Result<(), &'static str> {
         let until_nul = || bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        if kind.is_pax_global_extensions() {
+            return check_global(bytes);
+        }
+        // Of two that say the same readers take the first or the last, of PAX and GNU's this or that.
+        let others = || self.kinds.iter().any(|&other| (other == b'x') != kind.is_pax_local_extensions());
+        if self.kinds.contains(&kind.as_byte()) || others() {
+            return Err("several extension headers speak of one member");
+        }
+        self.kinds.push(kind.as_byte());
         if kind.is_gnu_longname() {
             self.name = Some(until_nul());
         } else if kind.is_gnu_longlink() {
@@ -296,14 +311,15 @@ impl Extension {
                     b"path" => self.name = Some(record.value_bytes().to_vec()),
                     b"linkpath" => self.link = Some(record.value_bytes().to_vec()),
                     b"size" => {
-                        let size = record.value().ok().and_then(|text| text.parse().ok());
+                        // Rust's numbers may begin with a plus, which some readers take and others do not.
+                        let digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+                        let size = record.value().ok().filter(digits).and_then(|text| text.parse().ok());
                         self.size = Some(size.ok_or("a PAX size cannot be read")?);
                     }
                     key => self.sparse |= key.starts_with(b"GNU.sparse."),
                 }
             }
         }
-        // Global records name no member, and nothing in them matters here.
         Ok(())
     }
 
@@ -334,6 +350,18 @@ impl Extension {
         };
         Ok((path, Some(member)))
     }
+}
+
+/// Refuses global records that name members or measure them: some readers apply them, others do not. Nothing else
+/// in them matters here.
+fn check_global(bytes: &[u8]) -> Result<(), &'static str> {
+    for record in PaxExtensions::new(bytes) {
+        let record = record.map_err(|_| "a PAX record is malformed")?;
+        if matches!(record.key_bytes(), b"path" | b"linkpath" | b"size") {
+            return Err("a global PAX record names or measures members");
+        }
+    }
+    Ok(())
 }
 
 /// Fills the buffer from `offset`; false when the file ends before.

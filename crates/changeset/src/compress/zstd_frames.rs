@@ -17,6 +17,8 @@ pub(super) struct ZstdFrames<R: BufRead> {
     /// Bytes taken since then.
     taken: u64,
     failed: bool,
+    /// The largest window, as a power of two.
+    window_log: u32,
 }
 
 /// Bytes of a frame's magic number: what is shorter is no frame.
@@ -33,7 +35,7 @@ impl<R: BufRead> ZstdFrames<R> {
                 format!("zstd window log {window_log}: {}", get_error_name(code)),
             )
         })?;
-        Ok(Self { stream, context, complete: false, taken: 0, failed: false })
+        Ok(Self { stream, context, complete: false, taken: 0, failed: false, window_log })
     }
 
     pub(super) fn into_inner(self) -> R {
@@ -45,8 +47,13 @@ impl<R: BufRead> ZstdFrames<R> {
         // The library has no codes in its public interface, only these texts; a test holds each.
         match get_error_name(code) {
             "Unknown frame descriptor" if self.complete => trailing("zstd"),
-            name @ "Frame requires too much memory for decoding" => {
-                Error::refused(Code::LimitExceeded, "layer", format!("zstd: {name}")).into_io()
+            "Frame requires too much memory for decoding" => {
+                let largest = (1_u64 << self.window_log.min(63)) >> 20;
+                let reason = format!("a zstd frame wants a window of more than {largest} MiB in memory");
+                Error::refused(Code::LimitExceeded, "layer", reason).into_io()
+            }
+            "Allocation error : not enough memory" => {
+                Error::refused(Code::LimitExceeded, "layer", "no memory for a zstd frame's window").into_io()
             }
             name => damaged("zstd", &io::Error::other(name)),
         }

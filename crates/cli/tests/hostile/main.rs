@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::print_stdout, reason = "workers talk to the test by their stdout")]
 
+mod archives;
 mod layout;
 mod program;
 mod race;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         }),
     ];
     trials.extend(program::trials());
+    trials.extend(archives::trials());
     trials.extend(truncated::trials());
     trials.extend(race::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -65,7 +65,7 @@ impl Program {
 }
 
 /// What is wrong with how the program ended, which should have refused its input.
-fn judge(output: &Output, status: i32, code: Option<&str>, took: Duration) -> Vec<String> {
+pub(crate) fn judge(output: &Output, status: i32, code: Option<&str>, took: Duration) -> Vec<String> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut wrong = Vec::new();
     if output.status.code() != Some(status) {
@@ -94,7 +94,7 @@ fn judge(output: &Output, status: i32, code: Option<&str>, took: Duration) -> Ve
     wrong
 }
 
-fn ended(wrong: Vec<String>) -> Result<(), Failed> {
+pub(crate) fn ended(wrong: Vec<String>) -> Result<(), Failed> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 

@@ -274,6 +274,43 @@ fn odd_tar(members: &[(&str, tar::EntryType, &str, &[u8])]) -> Vec<u8> {
 )]
 #[case::directory_with_data(&[("d", tar::EntryType::Directory, "", b"manifest.json" as &[u8])], Some(Code::BadHeader))]
 #[case::link_with_data(&[("l", tar::EntryType::Link, "d", b"manifest.json" as &[u8])], Some(Code::BadHeader))]
+#[case::size_with_a_plus(
+    &[
+        ("x", tar::EntryType::XHeader, "", b"11 size=+2\n" as &[u8]),
+        ("manifest.json", tar::EntryType::Regular, "", b"[]"),
+    ],
+    Some(Code::BadExtension)
+)]
+#[case::two_records_for_one_member(
+    &[
+        ("x", tar::EntryType::XHeader, "", b"9 path=a\n" as &[u8]),
+        ("x", tar::EntryType::XHeader, "", b"9 path=b\n"),
+        ("manifest.json", tar::EntryType::Regular, "", b"[]"),
+    ],
+    Some(Code::BadExtension)
+)]
+#[case::two_long_names_of_two_kinds(
+    &[
+        ("x", tar::EntryType::GNULongName, "", b"manifest.json" as &[u8]),
+        ("x", tar::EntryType::XHeader, "", b"9 path=b\n"),
+        ("c", tar::EntryType::Regular, "", b"[]"),
+    ],
+    Some(Code::BadExtension)
+)]
+#[case::record_for_nothing(
+    &[
+        ("manifest.json", tar::EntryType::Regular, "", b"[]" as &[u8]),
+        ("x", tar::EntryType::XHeader, "", b"9 path=b\n"),
+    ],
+    Some(Code::BadExtension)
+)]
+#[case::name_for_all(
+    &[
+        ("x", tar::EntryType::XGlobalHeader, "", b"9 path=b\n" as &[u8]),
+        ("manifest.json", tar::EntryType::Regular, "", b"[]"),
+    ],
+    Some(Code::BadExtension)
+)]
 #[case::missing(&[("other", tar::EntryType::Regular, "", b"" as &[u8])], None)]
 #[case::no_list(&[("manifest.json", tar::EntryType::Regular, "", b"{}" as &[u8])], Some(Code::BadDocument))]
 #[case::empty_list(&[("manifest.json", tar::EntryType::Regular, "", b"[]" as &[u8])], None)]

@@ -29,6 +29,8 @@ pub mod raw;
 mod sizes;
 pub mod trees;
 
+pub use sizes::{gzip, zstd};
+
 use raw::{Raw, dir, file, hard, pax, raw as any, symlink};
 
 /// What has to come of a case.

@@ -182,7 +182,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Bytes and then so many zeros, compressed with gzip.
-pub(super) fn gzip(bytes: &[u8], zeros: u64) -> Vec<u8> {
+pub fn gzip(bytes: &[u8], zeros: u64) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     out.write_all(bytes).unwrap();
     std::io::copy(&mut std::io::repeat(0).take(zeros), &mut out).unwrap();
@@ -190,7 +190,7 @@ pub(super) fn gzip(bytes: &[u8], zeros: u64) -> Vec<u8> {
 }
 
 /// Bytes and then so many zeros, compressed with zstd.
-pub(super) fn zstd(bytes: &[u8], zeros: u64) -> Vec<u8> {
+pub fn zstd(bytes: &[u8], zeros: u64) -> Vec<u8> {
     let mut out = zstd::Encoder::new(Vec::new(), 3).unwrap();
     out.include_checksum(true).unwrap();
     out.write_all(bytes).unwrap();
