@@ -139,7 +139,12 @@ impl RelPath {
         if self.is_root() {
             return Self::clean(name);
         }
-        Self::clean(&[&self.0, name].join(&b'/'))
+        let path = [&self.0, name].join(&b'/');
+        let depth = 1 + path.iter().filter(|&&byte| byte == b'/').count();
+        if name.len() > MAX_COMPONENT || name.contains(&0) || depth > MAX_DEPTH || path.len() > MAX_PATH {
+            return Self::clean(&path);
+        }
+        Ok(Self(path.into_boxed_slice()))
     }
 
     /// Whether `self` is `other` or lies below it.

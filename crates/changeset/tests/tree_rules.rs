@@ -505,3 +505,39 @@ fn a_difference_by_layers_reads_only_what_changed() {
     trees::changes(&stage.view_of(1), &stage.view(), &mut note, &Context::new()).unwrap();
     assert_eq!(seen, ["Added etc/new", "Deleted usr/lib"]);
 }
+
+#[rstest]
+#[case::a_name_copied_up_as_it_was(&["d/a"], None)]
+#[case::a_later_name_copied_up_as_it_was(&["e/l"], None)]
+#[case::every_name_copied_up(&["d/a", "d/z", "e/l"], None)]
+#[case::a_directory_moved_away_from_another_name(&[], Some(("d", "x")))]
+#[case::a_directory_moved_before_another_name(&[], Some(("e", "b")))]
+fn names_of_one_inode_are_told_together_though_new_ones_came_before(
+    #[case] copied_up: &[&str],
+    #[case] moved: Option<(&str, &str)>,
+) {
+    let mut stage = Stage::new(&tree! {
+        "d" => dir(0o755),
+        "d/a" => file("x"),
+        "d/z" => link("d/a"),
+        "e" => dir(0o755),
+        "e/l" => link("d/a"),
+        "f" => file("other"),
+        "g" => link("f"),
+    });
+    stage.add_layer();
+    stage.mounted(|path| {
+        std::fs::write(path.join("0"), "new").unwrap();
+        std::fs::hard_link(path.join("0"), path.join("1")).unwrap();
+        for name in copied_up {
+            let permissions = std::fs::metadata(path.join(name)).unwrap().permissions();
+            std::fs::set_permissions(path.join(name), permissions).unwrap();
+        }
+        if let Some((from, to)) = moved {
+            std::fs::rename(path.join(from), path.join(to)).unwrap();
+        }
+    });
+    let before = read_view(&stage.view_of(1));
+    let expected = layerstore_testkit::model::diff(&before, &stage.merged());
+    assert_changes(&expected, &diff(&stage.view_of(1), &stage.view()));
+}

@@ -36,6 +36,11 @@ pub(crate) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     writeln!(stdout)
 }
 
+/// Standard output for an archive: what std offers looks for the ends of lines in it.
+pub(crate) fn stream() -> io::Result<layerstore_sys::File> {
+    Ok(layerstore_sys::pipe::stdout()?)
+}
+
 /// Prints one line.
 pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")

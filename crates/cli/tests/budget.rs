@@ -42,20 +42,16 @@ fn tree(bench: &Bench) -> String {
         }
     }
     let tar = bench.path("small.tar").to_str().unwrap().to_owned();
+    pack(&root, &tar);
+    tar
+}
+
+/// Packs a tree.
+fn pack(root: &std::path::Path, tar: &str) {
     let made = Command::new("tar")
-        .args([
-            "--owner=0",
-            "--group=0",
-            "--mode=u=rwX,go=rX",
-            "-C",
-            root.to_str().unwrap(),
-            "-cf",
-            &tar,
-            ".",
-        ])
+        .args(["--owner=0", "--group=0", "--mode=u=rwX,go=rX", "-C", root.to_str().unwrap(), "-cf", tar, "."])
         .status();
     assert!(made.unwrap().success());
-    tar
 }
 
 /// Runs layerstore and returns how often it made each call, for one file.
@@ -132,4 +128,51 @@ fn a_small_file_is_diffed_with_five_calls() {
         ("close", 1.1),
     ];
     hold("layer diff", &diff, &budget, 0.35);
+}
+
+#[test]
+fn a_small_file_of_a_layer_with_a_parent_is_looked_at_once() {
+    let bench = Bench::new("overlay2");
+    let tar = tree(&bench);
+    bench.run(&["layer", "create", "parent"]);
+    bench.run(&["layer", "apply", "parent", &tar]);
+    bench.run(&["layer", "seal", "parent"]);
+    bench.run(&["layer", "create", "small", "--parent", "parent"]);
+    let other = bench.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let moved = bench.path("other/top");
+    std::fs::rename(bench.path("small"), moved).unwrap();
+    pack(&other, &tar);
+    bench.run(&["layer", "apply", "small", &tar]);
+    let diff = calls(&bench, &["layer", "diff", "small"]);
+    // Directories are opened twice: before the walk it has to be known whether one was renamed.
+    let budget = [("statx", 1.1), ("openat", 1.13), ("flistxattr", 1.1), ("pread64", 1.05), ("close", 1.1)];
+    hold("layer diff of a child", &diff, &budget, 0.35);
+}
+
+#[test]
+fn one_change_in_a_large_directory_is_found_without_looking_at_the_others() {
+    let bench = Bench::new("overlay2");
+    let tar = tree(&bench);
+    bench.run(&["layer", "create", "parent"]);
+    bench.run(&["layer", "apply", "parent", &tar]);
+    bench.run(&["layer", "seal", "parent"]);
+    bench.run(&["layer", "create", "change", "--parent", "parent"]);
+    let other = bench.path("other");
+    std::fs::create_dir_all(other.join("0")).unwrap();
+    std::fs::write(other.join("0/0"), "changed").unwrap();
+    pack(&other, &tar);
+    bench.run(&["layer", "apply", "change", &tar]);
+    // What the program does before, whatever the layers hold. The directory has 100 entries.
+    let idle = calls(&bench, &["layer", "inspect", "change"]);
+    for verb in ["diff", "changes"] {
+        let found = calls(&bench, &["layer", verb, "change"]);
+        let of = |calls: &BTreeMap<String, f64>| FILES as f64 * calls.values().sum::<f64>();
+        assert!(
+            of(&found) - of(&idle) < 130.0,
+            "{verb}: {} calls, {} before it: {found:.2?}",
+            of(&found),
+            of(&idle)
+        );
+    }
 }

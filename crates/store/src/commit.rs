@@ -8,9 +8,12 @@
 //! The container's own layer stays writable, so its changes are copied once. What is hashed is exactly what is
 //! recorded and applied, so the new layer gives its diff ID back like a pulled one.
 
+use std::os::fd::AsFd as _;
+
 use layerstore_changeset::{Context, Digest};
 use layerstore_driver::{Base, CreateOptions, LayerId};
 use layerstore_image::{Commit, Instruction};
+use layerstore_sys as sys;
 
 use crate::db::images::ImageRow;
 use crate::db::layers::{Completed, Kept, LayerOrigin, NewLayer};
@@ -134,6 +137,7 @@ impl Store {
             Error::new(Kind::System, OPERATION, from.as_str(), error.to_string()).with_source(error)
         };
         let (reader, mut writer) = std::io::pipe().map_err(failed)?;
+        sys::pipe::enlarge(writer.as_fd());
         std::thread::scope(|scope| {
             let diff = std::thread::Builder::new()
                 .name("diff".to_owned())

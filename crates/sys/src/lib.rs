@@ -21,6 +21,7 @@ mod listing;
 pub mod lock;
 pub mod mount;
 pub mod mountinfo;
+pub mod pipe;
 pub mod process;
 pub mod remove;
 pub mod resolve;

@@ -160,12 +160,13 @@ impl Block {
 
     /// Writes a number, or zero and says no where it does not fit.
     fn octal(&mut self, at: usize, width: usize, value: u64) -> bool {
-        let digits = format!("{value:0width$o}", width = width - 1);
-        let fits = digits.len() < width;
-        if fits {
-            self.put(at, digits.as_bytes());
-        } else {
-            self.octal(at, width, 0);
+        let digits = width - 1;
+        let fits = value.checked_shr(3 * digits as u32).unwrap_or_default() == 0;
+        let mut rest = if fits { value } else { 0 };
+        let field = self.0.get_mut(at..at + digits).unwrap_or_default();
+        for place in field.iter_mut().rev() {
+            *place = b'0' + (rest & 7) as u8;
+            rest >>= 3;
         }
         fits
     }
@@ -173,7 +174,8 @@ impl Block {
     fn finish(mut self, out: &mut Vec<u8>) {
         self.put(148, b"        ");
         let sum: u32 = self.0.iter().map(|&b| u32::from(b)).sum();
-        self.put(148, format!("{sum:06o}\0 ").as_bytes());
+        self.put(154, b"\0 ");
+        self.octal(148, 7, u64::from(sum));
         out.extend_from_slice(&self.0);
     }
 }

@@ -42,6 +42,30 @@ impl TreeFile {
         let dense = size <= DENSE && blocks.saturating_mul(512) >= size;
         Self { data_end: if dense { size } else { 0 }, ..Self::new(file, size) }
     }
+
+    /// The size of a small file without holes of which nothing was read yet.
+    pub(crate) fn small(&self) -> Option<usize> {
+        let small = self.offset == 0 && self.size <= DENSE && self.data_end == self.size;
+        small.then(|| usize::try_from(self.size).ok()).flatten()
+    }
+
+    /// Fills a buffer as long as the file was announced, with zeros where it became shorter.
+    ///
+    /// # Errors
+    /// Those of `pread`.
+    pub(crate) fn read_whole(self, buffer: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, done as u64)? {
+                0 => {
+                    rest.fill(0);
+                    break;
+                }
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl FileData for TreeFile {

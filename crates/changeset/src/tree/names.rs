@@ -29,9 +29,17 @@ impl Names {
     /// # Errors
     /// System calls.
     pub(crate) fn next(&mut self, dir: &Dir) -> Result<Option<Vec<u8>>> {
+        Ok(self.next_entry(dir)?.map(|entry| entry.name))
+    }
+
+    /// As [`next`](Self::next), with the type that the file system says.
+    ///
+    /// # Errors
+    /// System calls.
+    pub(crate) fn next_entry(&mut self, dir: &Dir) -> Result<Option<DirEntry>> {
         loop {
             if let Some(entry) = self.batch.pop() {
-                return Ok(Some(entry.name));
+                return Ok(Some(entry));
             }
             let place = match self.place {
                 Place::Start => None,

@@ -3,6 +3,7 @@
 //! Lower layers are asked either by name in the parts of the directory, or, after an absolute redirect, by path
 //! from each layer's root. Invariant: every step is one component in one directory, without following symlinks.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use layerstore_sys::xattr::{self, On};
@@ -14,11 +15,11 @@ use crate::error::Result;
 
 /// Where lower layers are asked for the name.
 #[derive(Debug, Clone)]
-enum Target {
+enum Target<'a> {
     /// In the parts of the directory, by this name.
-    Beside(Vec<u8>),
+    Beside(Cow<'a, [u8]>),
     /// From each layer's root, by this path.
-    Absolute(Vec<Vec<u8>>),
+    Absolute(Vec<Cow<'a, [u8]>>),
 }
 
 /// What one layer has at the target.
@@ -28,9 +29,9 @@ enum Hit {
     /// A whiteout, or something that hides what is below: the search ends.
     Blocked,
     /// A directory; `last` when it hides the layers below.
-    Directory { part: Part, holder: Dir, name: Vec<u8>, last: bool },
+    Directory { part: Part, holder: Dir, name: Box<[u8]>, last: bool },
     /// Anything else.
-    Other { holder: Dir, name: Vec<u8>, stat: Stat },
+    Other { holder: Dir, name: Box<[u8]>, stat: Stat },
 }
 
 /// The entry `name` of the directory, asking its parts from index `from` on, and of those only the ones in `only`
@@ -41,17 +42,17 @@ pub(super) fn entry(
     from: usize,
     only: Option<&[usize]>,
 ) -> Result<Option<Node>> {
-    let mut search = Search::new(dir, Target::Beside(name.to_vec()), from, only);
+    let mut search = Search::new(dir, Target::Beside(Cow::Borrowed(name)), from, only);
     let mut found: Option<(Node, Vec<Part>)> = None;
     while let Some((layer, hit)) = search.next()? {
         match (hit, &mut found) {
             (Hit::Nothing, _) => {}
             (Hit::Blocked, _) | (Hit::Other { .. }, Some(_)) => break,
             (Hit::Other { holder, name, stat }, None) => {
-                return Ok(Some(Node { stat, layer, dir: holder, name: name.into(), merged: None }));
+                return Ok(Some(Node { stat, layer, dir: holder, name, merged: None }));
             }
             (Hit::Directory { part, holder, name, last }, None) => {
-                let node = Node { stat: part.stat, layer, dir: holder, name: name.into(), merged: None };
+                let node = Node { stat: part.stat, layer, dir: holder, name, merged: None };
                 found = Some((node, vec![part]));
                 if last {
                     break;
@@ -83,7 +84,7 @@ pub(super) fn data(dir: &MergedDir, node: &Node) -> Result<File> {
     let missing = || layerstore_sys::Error::new("openat", node.dir.show(&node.name), Errno::NOENT);
     let redirect = xattr::get(On::File(&file), namespace.redirect().as_bytes())?;
     let from = dir.parts.iter().position(|part| part.layer > node.layer).unwrap_or(dir.parts.len());
-    let mut search = Search::new(dir, Target::Beside(node.name.to_vec()), from, None);
+    let mut search = Search::new(dir, Target::Beside(Cow::Borrowed(&node.name)), from, None);
     search.redirect(node.layer, redirect.as_deref(), 0);
     while let Some((layer, hit)) = search.next()? {
         match hit {
@@ -110,14 +111,14 @@ pub(super) fn data(dir: &MergedDir, node: &Node) -> Result<File> {
 /// The layers still to ask, topmost first.
 struct Search<'a> {
     dir: &'a MergedDir,
-    target: Target,
+    target: Target<'a>,
     /// The next part to ask ([`Target::Beside`]) or the next layer ([`Target::Absolute`]).
     next: usize,
     only: Option<&'a [usize]>,
 }
 
 impl<'a> Search<'a> {
-    fn new(dir: &'a MergedDir, target: Target, from: usize, only: Option<&'a [usize]>) -> Self {
+    fn new(dir: &'a MergedDir, target: Target<'a>, from: usize, only: Option<&'a [usize]>) -> Self {
         Self { dir, target, next: from, only }
     }
 
@@ -158,7 +159,7 @@ impl<'a> Search<'a> {
         layer: usize,
         mut holder: Dir,
         mut xattr_whiteouts: bool,
-        path: &[Vec<u8>],
+        path: &[Cow<'_, [u8]>],
     ) -> Result<Hit> {
         let encoding = self.dir.layers.get(layer).map_or(Encoding::Flat, |tree| tree.encoding);
         // The kernel reads no marks in the lowest layer.
@@ -178,7 +179,7 @@ impl<'a> Search<'a> {
                 if !is_last {
                     return Ok(Hit::Blocked);
                 }
-                return Ok(Hit::Other { holder, name: name.clone(), stat });
+                return Ok(Hit::Other { holder, name: name.as_ref().into(), stat });
             }
             let child = match holder.open_dir(name) {
                 Ok(child) => child,
@@ -198,7 +199,7 @@ impl<'a> Search<'a> {
             xattr_whiteouts = marks.xattr_whiteouts;
             if is_last {
                 let part = Part { layer, dir: child, stat, xattr_whiteouts };
-                return Ok(Hit::Directory { part, holder, name: name.clone(), last: ends_here });
+                return Ok(Hit::Directory { part, holder, name: name.as_ref().into(), last: ends_here });
             }
             holder = child;
         }
@@ -213,14 +214,16 @@ impl<'a> Search<'a> {
             Some(rest) => (true, rest),
             None => (false, redirect),
         };
-        let names: Vec<Vec<u8>> = text.split(|&b| b == b'/').map(<[u8]>::to_vec).collect();
-        let well_formed = names.iter().all(|name| !name.is_empty() && name != b"." && name != b"..");
+        let names: Vec<Cow<'a, [u8]>> =
+            text.split(|&b| b == b'/').map(|name| Cow::Owned(name.to_vec())).collect();
+        let well_formed =
+            names.iter().all(|name| !name.is_empty() && name.as_ref() != b"." && name.as_ref() != b"..");
         if !well_formed || (!absolute && names.len() != 1) {
             return;
         }
         match (&mut self.target, absolute) {
             (Target::Beside(name), false) => {
-                *name = text.to_vec();
+                *name = Cow::Owned(text.to_vec());
                 // The hint was about the other name.
                 self.only = None;
             }

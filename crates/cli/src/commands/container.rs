@@ -122,11 +122,10 @@ pub(super) fn commit(session: &Session, arguments: Commit) -> Result<()> {
 pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
     let store = session.store()?;
     let Some(path) = &arguments.output else {
-        let stdout = std::io::stdout();
-        if stdout.is_terminal() {
+        if std::io::stdout().is_terminal() {
             return Err(Failure::usage("export", "a tar does not go to a terminal: use -o FILE or a pipe"));
         }
-        store.export(&arguments.container, &mut stdout.lock(), &session.context)?;
+        store.export(&arguments.container, &mut output::stream()?, &session.context)?;
         return Ok(());
     };
     let failed = |error: &dyn std::fmt::Display| {

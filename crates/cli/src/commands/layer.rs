@@ -49,11 +49,10 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
             session.print(&report, |_| line(format_args!("{}, {} inodes", size(usage.bytes), usage.inodes)))
         }
         Layer::Diff { id, base } => {
-            let stdout = std::io::stdout();
-            if stdout.is_terminal() {
+            if std::io::stdout().is_terminal() {
                 return Err(Failure::usage("layer diff", "a tar does not go to a terminal: use a pipe"));
             }
-            store.layer_diff(&id, base.as_deref(), &mut stdout.lock(), context)?;
+            store.layer_diff(&id, base.as_deref(), &mut output::stream()?, context)?;
             Ok(())
         }
         Layer::Changes { id, base } => {

@@ -11,20 +11,23 @@
 //! A view that is written to meanwhile may be compared: what changes is in or out, what vanishes is gone, and data
 //! has the size that its entry announces.
 
+mod ahead;
 mod compare;
 mod links;
+mod renamed;
 mod same;
 mod walk;
 
 use super::data::TreeFile;
 use super::view::{MergedDir, Node, View, is_gone};
 use crate::change::{Change, Entry, Kind, Metadata};
-use crate::context::{Context, Progress};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::path::RelPath;
-use crate::stream::{ChangeSink, FileData};
+use crate::stream::ChangeSink;
+use ahead::Ahead;
 pub use compare::compare;
-use links::Links;
+use links::{Links, Scanned};
 use same::differs;
 pub(super) use walk::Walk;
 use walk::{Step, layers_above};
@@ -67,42 +70,39 @@ enum Told<'a> {
 /// # Errors
 /// System calls, cancellation and the sink's.
 pub fn diff(base: &View, now: &View, sink: &mut dyn ChangeSink, context: &Context) -> Result<()> {
-    let mut progress = Progress::default();
-    walk(base, now, context, &mut |told| {
-        progress.entries += 1;
-        let (path, was, now, dir, carrier) = match told {
-            Told::Removed(path) => {
-                sink.put(Change::Remove(path.clone()), None)?;
-                return Ok(true);
-            }
-            Told::Put { path, was, now, dir, carrier } => (path, was, now, dir, carrier),
-        };
-        let put = |kind, metadata| Change::Put(Entry { path: path.clone(), kind, metadata });
-        let described = match carrier {
-            // Of no use to us, but docker, containerd and podman set on the inode what a further name says.
-            Some(target) => now
-                .metadata()
-                .map(|metadata| Some((Kind::HardLink { target: target.clone() }, metadata, None))),
-            None => describe(now, dir),
-        };
-        match described {
-            Ok(Some((kind, metadata, data))) => {
-                progress.bytes += if let Kind::File { size } = kind { size } else { 0 };
-                let mut data = data;
-                sink.put(put(kind, metadata), data.as_mut().map(|data| data as &mut dyn FileData))?;
-            }
-            Ok(None) => return Ok(false),
-            Err(Error::System(error)) if is_gone(&error) => {
-                if was {
-                    sink.put(Change::Remove(path.clone()), None)?;
-                }
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+    ahead::read_ahead(|ahead| walk(base, now, context, &mut |told| read(told, ahead)), sink, context)
+}
+
+/// Opens and reads what is told; says whether it was there.
+fn read(told: Told<'_>, ahead: &mut Ahead) -> Result<bool> {
+    let (path, was, now, dir, carrier) = match told {
+        Told::Removed(path) => {
+            ahead.put(Change::Remove(path.clone()), None)?;
+            return Ok(true);
         }
-        context.report(progress);
-        Ok(true)
-    })
+        Told::Put { path, was, now, dir, carrier } => (path, was, now, dir, carrier),
+    };
+    let described = match carrier {
+        // Of no use to us, but docker, containerd and podman set on the inode what a further name says.
+        Some(target) => {
+            now.metadata().map(|metadata| Some((Kind::HardLink { target: target.clone() }, metadata, None)))
+        }
+        None => describe(now, dir),
+    };
+    match described {
+        Ok(Some((kind, metadata, data))) => {
+            ahead.put(Change::Put(Entry { path: path.clone(), kind, metadata }), data)?;
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
+        Err(Error::System(error)) if is_gone(&error) => {
+            if was {
+                ahead.put(Change::Remove(path.clone()), None)?;
+            }
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The names that differ, in the order of the normal form, without data; the root is left out, as `docker diff`
@@ -136,21 +136,21 @@ fn walk(
     context: &Context,
     tell: &mut dyn FnMut(Told<'_>) -> Result<bool>,
 ) -> Result<()> {
-    let mut above = layers_above(base, now)?;
-    let mut links = if base.layers().is_empty() {
-        // Everything is new, so every group is told.
-        Links::default()
-    } else {
-        match Links::scan(base, now, above, context)? {
-            Some(links) => links,
-            None => {
-                above = None;
-                Links::scan(base, now, above, context)?.unwrap_or_default()
-            }
-        }
+    let above = layers_above(base, now)?;
+    let mut links = Links::new(base, now, above);
+    let (mut walk, mut after) = match links.prepare(context)? {
+        Scanned::Known => (Walk::new(base, now, above, context), None),
+        Scanned::All => (Walk::new(base, now, None, context), None),
     };
-    let mut walk = Walk::new(base, now, above, context);
     while let Some(step) = walk.next()? {
+        if after.as_ref().is_some_and(|after| step.path < *after) {
+            continue;
+        }
+        if let Scanned::All = links.meet(&step, context)? {
+            // What came before is the same in both walks.
+            (walk, after) = (Walk::new(base, now, None, context), Some(step.path));
+            continue;
+        }
         let Some(now) = &step.now else {
             if !step.path.is_root() {
                 tell(Told::Removed(&step.path))?;
