@@ -28,6 +28,11 @@ impl Context {
         Self::default()
     }
 
+    /// A context that is cancelled by whoever sets this flag: a signal's handler, say, which can do no more than that.
+    pub fn cancelled_by(flag: Arc<AtomicBool>) -> Self {
+        Self { cancelled: flag, progress: None }
+    }
+
     /// Reports progress to `watcher`, which may be called often and from several threads.
     #[must_use]
     pub fn with_progress(mut self, watcher: impl Fn(Progress) + Send + Sync + 'static) -> Self {
