@@ -1,4 +1,5 @@
-//! What a long operation is given besides its arguments: a way to be stopped and a way to say how far it is.
+//! What a long operation is given besides its arguments: a way to be stopped, a way to say how far it is, and whether
+//! somebody will wait for its data to reach the disk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 pub struct Context {
     cancelled: Arc<AtomicBool>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    write_back: bool,
 }
 
 /// How far an operation is; counts only grow.
@@ -30,7 +32,7 @@ impl Context {
 
     /// A context that is cancelled by whoever sets this flag: a signal's handler, say, which can do no more than that.
     pub fn cancelled_by(flag: Arc<AtomicBool>) -> Self {
-        Self { cancelled: flag, progress: None }
+        Self { cancelled: flag, ..Self::default() }
     }
 
     /// Reports progress to `watcher`, which may be called often and from several threads.
@@ -38,6 +40,19 @@ impl Context {
     pub fn with_progress(mut self, watcher: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(watcher));
         self
+    }
+
+    /// Wants the data of files to begin its way to the disk as soon as a file is complete, because a sync will wait
+    /// for it.
+    #[must_use]
+    pub fn with_write_back(mut self) -> Self {
+        self.write_back = true;
+        self
+    }
+
+    /// Whether [`with_write_back`](Self::with_write_back) was asked for. Who does not heed it is only slower.
+    pub fn wants_write_back(&self) -> bool {
+        self.write_back
     }
 
     /// Asks every operation with this context to stop at its next check.

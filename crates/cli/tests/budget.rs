@@ -113,6 +113,21 @@ fn a_small_file_is_imported_with_five_calls() {
 }
 
 #[test]
+fn what_will_be_synced_is_sent_to_the_disk_file_by_file() {
+    let bench = Bench::new("overlay2");
+    tree(&bench);
+    let source = format!("rootfs:{}", bench.path("small").display());
+    for (sync, sent) in [("layer", 1.0), ("file", 1.0), ("none", 0.0)] {
+        let config = bench.path("storage.conf");
+        std::fs::write(&config, format!("[storage]\nsync = \"{sync}\"\n")).unwrap();
+        let pull = calls(&bench, &["--config", config.to_str().unwrap(), "pull", &source, sync]);
+        let count = pull.get("sync_file_range").copied().unwrap_or_default();
+        assert!((count - sent).abs() < 0.01, "{sync}: {count:.2} for a file, {sent} expected: {pull:.2?}");
+        bench.run(&["rmi", sync]);
+    }
+}
+
+#[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");
     let tar = tree(&bench);

@@ -6,10 +6,14 @@
 //! | `file` | `fsync` of every file and directory of its new layers | the same | the same |
 //! | `none` | nothing | nothing | nothing |
 //!
+//! What will be synced is on its way before ([`Store::with_write_back`]): else all of it would wait in memory for the
+//! end, and whoever unmounts a container on the same file system meanwhile would wait for all of it, because
+//! unmounting a writable overlay syncs its upper file system.
+//!
 //! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is
 //! data, sync, row; an error of a sync is final, because the kernel forgets what it could not write.
 
-use layerstore_changeset::Digest;
+use layerstore_changeset::{Context, Digest};
 use layerstore_driver::LayerId;
 use layerstore_sys as sys;
 
@@ -23,6 +27,14 @@ use crate::store::Store;
 const THREADS: usize = 4;
 
 impl Store {
+    /// For unpacking what will be synced in the end: with write-back that begins at once, if it will.
+    pub(crate) fn with_write_back(&self, context: &Context) -> Context {
+        match self.config().sync.value {
+            SyncMode::None => context.clone(),
+            SyncMode::Layer | SyncMode::File => context.clone().with_write_back(),
+        }
+    }
+
     /// Makes an image's documents and its new layers durable, if that is wanted. Errors of earlier write-back show
     /// up here, because the directories were opened before anything was written.
     pub(crate) fn sync_image(&self, operation: &'static str, new: &[&LayerId], image: &Digest) -> Result<()> {

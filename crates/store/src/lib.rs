@@ -78,7 +78,6 @@ mod session;
 mod store;
 mod tree;
 mod unpack;
-mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 pub use error::{Error, Kind, Result};

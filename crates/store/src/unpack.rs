@@ -3,7 +3,6 @@
 //! ```text
 //! blob ─→ decompress ─→ hash ─→ tar::Reader ─→ driver.apply
 //!         (thread)     (thread)     └ record ─→ records/LAYER.tar-split.gz
-//!                         └ counts for write-back
 //! ```
 //!
 //! The threads start when a tar is opened ([`Store::open_tar`]), so that the next layer of an image is read, inflated
@@ -13,7 +12,6 @@
 //! promised before anything refers to the layer.
 
 use std::io::{BufReader, Read, Write};
-use std::sync::Arc;
 
 use layerstore_changeset::compress::{Decompressor, Threaded};
 use layerstore_changeset::digest::Hashing;
@@ -24,7 +22,6 @@ use layerstore_driver::{Applied, Base, LayerId, Usage};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
 use crate::store::Store;
-use crate::writeback::WriteBack;
 
 /// Bytes that are read from a blob at once.
 const BUFFER: usize = 256 << 10;
@@ -54,17 +51,11 @@ impl Store {
         operation: &'static str,
         what: &dyn std::fmt::Display,
         blob: Box<dyn Read + Send>,
-        write_back: Option<Arc<WriteBack>>,
     ) -> Result<OpenTar> {
         let blob = BufReader::with_capacity(BUFFER, blob);
         let inflated = Decompressor::detect(blob, &Limits::default()).explain(operation, what)?;
         let inflated = Threaded::new("inflate", inflated).explain(operation, what)?;
-        let look = move |hashing: &mut Hashing<()>, bytes: &[u8]| {
-            hashing.take_in(bytes);
-            if let Some(write_back) = &write_back {
-                write_back.wrote(bytes.len() as u64);
-            }
-        };
+        let look = |hashing: &mut Hashing<()>, bytes: &[u8]| hashing.take_in(bytes);
         inflated.tapped("hash", Hashing::new(()), look).explain(operation, what)
     }
 
@@ -80,6 +71,7 @@ impl Store {
             files::create(&self.folders().records, &files::record_name(id)).explain(operation, id)?;
         let recorder = Recorder::new(record).explain(operation, id)?;
         let mut reader = tar::Reader::recording(tar, Limits::default(), recorder);
+        let context = &self.with_write_back(context);
         let applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
         let finished = reader.finish().explain(operation, id)?;
         let (_, hashing) = finished.stream.finish().explain(operation, id)?;

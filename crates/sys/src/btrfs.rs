@@ -18,9 +18,9 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use crate::dir::Dir;
+use crate::error::last_errno;
 use crate::error::{Errno, Result, call};
 use crate::fsinfo::FsInfo;
-use crate::mount::last_errno;
 use crate::stat::Stat;
 
 /// `BTRFS_SUPER_MAGIC` (include/uapi/linux/magic.h).

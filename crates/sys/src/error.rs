@@ -97,6 +97,12 @@ pub(crate) fn call<T: 'static>(
     }
 }
 
+/// The errno of the raw call that just failed.
+pub(crate) fn last_errno() -> Errno {
+    let error = std::io::Error::last_os_error();
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
 /// A path as messages show it: quoted, every byte that is not printable ASCII escaped.
 pub(crate) fn show(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;

@@ -1,13 +1,13 @@
 //! An open file.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, Uid};
 
 use crate::dir::only_mtime;
-use crate::error::{Errno, Result, call, show};
+use crate::error::{Errno, Result, call, last_errno, show};
 use crate::fault::{shorten, shorten_mut};
 use crate::stat::{Stat, Timestamp};
 
@@ -112,6 +112,26 @@ impl File {
     /// Those of `syncfs`.
     pub fn sync_file_system(&self) -> Result<()> {
         call("syncfs", || self.show(), || rustix::fs::syncfs(&self.fd))
+    }
+
+    /// Begins to write the file's data to the disk, and does not wait until it is there. It makes nothing durable: the
+    /// sync that does finds the less to do. An error of the disk is still told to that sync, since nothing is waited
+    /// for here.
+    ///
+    /// # Errors
+    /// Those of `sync_file_range`: `ENOSYS` and `ESPIPE` where there is no such thing.
+    #[expect(unsafe_code, reason = "neither rustix nor nix has the call")]
+    pub fn begin_write_back(&self) -> Result<()> {
+        call(
+            "sync_file_range",
+            || self.show(),
+            || {
+                // SAFETY: it takes an open descriptor and numbers, and touches no memory of ours.
+                let result =
+                    unsafe { libc::sync_file_range(self.fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+                if result == 0 { Ok(()) } else { Err(last_errno()) }
+            },
+        )
     }
 
     /// Shares the extents of `source` (a reflink); this file must be empty.

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::error::last_errno;
 use crate::error::{Result, call};
-use crate::mount::last_errno;
 
 /// One range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use crate::error::last_errno;
 use crate::error::{Errno, Result, call};
-use crate::mount::last_errno;
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{Dir, Errno, File, Stat, Timestamp};
 
+use super::data::begin_write_back;
 use crate::change::{Metadata, Time};
+use crate::context::Context;
 use crate::encoding::xattr::{ACL_ACCESS, ACL_DEFAULT, is_reserved};
 use crate::error::{Code, Error, Result};
 
@@ -32,6 +34,8 @@ pub(crate) struct Attributes {
     uid: u32,
     gid: u32,
     umask: u32,
+    /// Whether the data of complete files is sent to the disk.
+    write_back: bool,
     warnings: Mutex<BTreeMap<u64, String>>,
     more_warnings: AtomicU64,
     reserved: AtomicU64,
@@ -43,12 +47,13 @@ pub(crate) fn timestamp(time: Time) -> Timestamp {
 }
 
 impl Attributes {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(context: &Context) -> Result<Self> {
         let (uid, gid) = layerstore_sys::process::effective_ids();
         Ok(Self {
             uid,
             gid,
             umask: layerstore_sys::process::umask()?,
+            write_back: context.wants_write_back(),
             warnings: Mutex::default(),
             more_warnings: AtomicU64::new(0),
             reserved: AtomicU64::new(u64::MAX),
@@ -125,7 +130,7 @@ impl Attributes {
         Ok(if acl.is_some() { Gives::Something } else { Gives::Nothing })
     }
 
-    /// Sets everything on a file that was just created with `mode & 0o777`.
+    /// Sets everything on a file that was just created with `mode & 0o777` and has its data.
     pub(crate) fn finish_file(
         &self,
         file: &File,
@@ -146,6 +151,9 @@ impl Attributes {
         }
         self.set_xattrs(On::File(file), metadata, entry)?;
         file.set_mtime(timestamp(metadata.mtime))?;
+        if self.write_back {
+            begin_write_back(file);
+        }
         Ok(())
     }
 

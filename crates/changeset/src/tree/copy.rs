@@ -63,7 +63,7 @@ struct Copier<'a> {
 /// # Errors
 /// System calls and cancellation. What is half written is the caller's to remove.
 pub fn copy_tree(from: &Dir, to: &Dir, threads: usize, context: &Context) -> Result<Usage> {
-    let attributes = Attributes::new()?;
+    let attributes = Attributes::new(context)?;
     let abilities = Abilities::default();
     let run = |job: Job| copy_file(&job, &attributes, &abilities, context);
     let (mut times, usage) = with_pool(threads, &run, |pool| {

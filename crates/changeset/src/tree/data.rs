@@ -15,6 +15,8 @@ const CHUNK: usize = 256 << 10;
 /// Largest file that is taken for dense by its blocks alone: what is allocated beyond the end of a larger one might
 /// make up for its holes.
 const DENSE: u64 = 128 << 10;
+/// Bytes of one file after which its write-back begins before it is complete.
+const PORTION: u64 = 8 << 20;
 /// Most bytes that one `copy_file_range` is asked for, so that cancelling does not wait for long.
 const RANGE: u64 = 64 << 20;
 
@@ -191,6 +193,14 @@ fn cannot(error: &layerstore_sys::Error) -> bool {
     )
 }
 
+/// Sends what a file holds so far on its way to the disk.
+pub(crate) fn begin_write_back(file: &File) {
+    // The sync that waits for it says what goes wrong.
+    if let Err(error) = file.begin_write_back() {
+        tracing::debug!(%error, "early write-back failed");
+    }
+}
+
 /// Writes a stream of exactly `size` bytes to `to`, of which `head` and then a hole came already.
 ///
 /// # Errors
@@ -207,6 +217,7 @@ pub(crate) fn write_stream(
     to.write_all_at(head, 0)?;
     let mut written = head.len() as u64;
     let mut offset = written.saturating_add(hole);
+    let mut begun = 0;
     if offset > size {
         return Err(wrong_size(name, size));
     }
@@ -222,6 +233,10 @@ pub(crate) fn write_stream(
         if let Chunk::Data(bytes) = chunk {
             to.write_all_at(bytes, offset)?;
             written = offset + length;
+            if written - begun >= PORTION && context.wants_write_back() {
+                begin_write_back(to);
+                begun = written;
+            }
         }
         offset += length;
     }

@@ -18,7 +18,7 @@ use rustix::mount::{
     fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string,
 };
 
-use crate::error::{Errno, Error, Result, call, show};
+use crate::error::{Error, Result, call, last_errno, show};
 
 /// A file system that is being configured.
 #[derive(Debug)]
@@ -231,12 +231,6 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes<'_>) -> Res
             if result == 0 { Ok(()) } else { Err(last_errno()) }
         },
     )
-}
-
-/// The errno of the raw call that just failed.
-pub(crate) fn last_errno() -> Errno {
-    let error = std::io::Error::last_os_error();
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

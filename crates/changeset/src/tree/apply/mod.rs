@@ -90,7 +90,7 @@ pub fn apply(
     options: &ApplyOptions,
     context: &Context,
 ) -> Result<Applied> {
-    let attributes = Attributes::new()?;
+    let attributes = Attributes::new(context)?;
     let abilities = Abilities::default();
     let layers = std::iter::once(target.clone()).chain(parent.layers().iter().cloned()).collect();
     let places = Places::new(View::new(layers), &target.root)?;
