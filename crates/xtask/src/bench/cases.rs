@@ -23,10 +23,10 @@ pub(super) struct Case {
 /// Shell functions that all cases share.
 pub(super) const PRELUDE: &str = r#"
 umask 022
-# ls_ DRIVER SYNC ARGUMENTS: layerstore on the store that is kept for a driver, or on $STORE.
+# ls_ DRIVER SYNC ARGUMENTS: layerstore on the store that is kept for a driver, or on $STORE. No program but it runs.
 ls_() {
     local driver=$1 sync=$2 store=${STORE:-$S/store-$1}; shift 2
-    mkdir -p "$store"
+    [ -d "$store" ] || mkdir -p "$store"
     printf '[storage]\nsync = "%s"\n' "$sync" >"$store/config.toml"
     "$LS" --config "$store/config.toml" -q --root "$store/root" --runroot "$store/run" --driver "$driver" "$@"
 }
@@ -46,6 +46,7 @@ layers() {
 untar() { nl "$S/list" | xargs -P "$1" -n 2 sh -c 'mkdir -p "$S/tar/$1"; '"$2"' <"$2" | tar -xpf - --xattrs -C "$S/tar/$1"' - || [ $? -eq 123 ]; }
 podman_() { podman --root "$S/podman/root" --runroot "$S/podman/run" --storage-driver overlay "$@"; }
 buildah_() { buildah --root "$S/podman/root" --runroot "$S/podman/run" --storage-driver overlay "$@"; }
+storage_() { containers-storage --graph "$S/podman/root" --run "$S/podman/run" --storage-driver overlay "$@"; }
 podman_filled() { [ -e "$S/podman/filled" ] || { skopeo copy -q "oci:$I:gzip" "containers-storage:[overlay@$S/podman/root+$S/podman/run]localhost/bench:latest" && touch "$S/podman/filled"; }; }
 podman_gone() { umount -q "$S/podman/root/overlay" || true; rm -rf "$S/podman" "$S"/archive-*; }
 archive() { [ -e "$S/archive-$1" ] || skopeo copy -q "oci:$I:$1" "oci-archive:$S/archive-$1:localhost/bench:latest"; }
@@ -169,6 +170,16 @@ fn imports(
     if drivers.iter().any(|driver| driver != "overlay2") {
         cases.push(case(group, "skopeo to vfs", &["skopeo"], podman_gone, skopeo("vfs"), podman_gone));
     }
+    let storage =
+        "below=; while read -r f; do below=$(storage_ import-layer -r -f \"$f\" $below); done <\"$S/list\"";
+    cases.push(case(
+        group,
+        "containers-storage import-layer",
+        &["containers-storage"],
+        format!("podman_gone; {list}"),
+        storage,
+        podman_gone,
+    ));
     let pull = format!("podman_ pull -q oci-archive:$S/archive-{tag}");
     cases.push(case(
         group,
@@ -299,6 +310,43 @@ fn peers(cases: &mut Vec<Case>) {
     add("mount", &made, "times 20 buildah_ mount b\\$i", removed);
     add("unmount", &mounted, "times 20 buildah_ umount b\\$i", removed);
     add("remove", &made, "times 20 buildah_ rm b\\$i", "");
+    let needs = ["containers-storage", "skopeo"];
+    let from = "times 20 storage_ create-container -n b\\$i localhost/bench:latest";
+    let made = format!("{filled}; {from}");
+    let mounted = format!("{made}; times 20 storage_ mount b\\$i");
+    let removed = "times 20 storage_ delete-container b\\$i";
+    let mut add = |group, before: &str, timed: &str, after: &str| {
+        cases.push(many(20, case(group, "containers-storage", &needs, before, timed, after)));
+    };
+    add("create", filled, from, removed);
+    add(
+        "mount",
+        &made,
+        "times 20 storage_ mount b\\$i",
+        &format!("times 20 storage_ unmount b\\$i; {removed}"),
+    );
+    add("unmount", &mounted, "times 20 storage_ unmount b\\$i", removed);
+    add("remove", &made, removed, "");
+    let changed = "podman_filled; storage_ create-container -n c localhost/bench:latest; \
+                   ten_changes \"$(storage_ mount c)\"; storage_ unmount c; \
+                   storage_ container c | sed -n 's/^Layer: //p' >\"$S/changed\"";
+    add(
+        "diff after ten changes",
+        changed,
+        "times 20 storage_ changes \"$(cat \"$S/changed\")\"",
+        "storage_ delete-container c",
+    );
+    // The layer of the image with the most files, as in ours.
+    let largest = "podman_filled; for d in \"$S\"/podman/root/overlay/*/diff; do echo \"$(find \"$d\" | wc -l) $d\"; done | \
+                   sort -n | tail -1 | sed 's|.*/\\([^/]*\\)/diff$|\\1|' >\"$S/stored\"";
+    cases.push(case(
+        "diff of a layer",
+        "containers-storage",
+        &needs,
+        largest,
+        "storage_ diff -u \"$(cat \"$S/stored\")\" | cat",
+        "",
+    ));
     let changed = "podman_filled; buildah_ from --pull-never --name c localhost/bench:latest; \
                    ten_changes \"$(buildah_ mount c)\"; buildah_ umount c";
     cases.push(case(
