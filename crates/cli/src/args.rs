@@ -73,6 +73,9 @@ pub(crate) enum Format {
 
 /// Every verb.
 #[derive(Debug, Subcommand)]
+// The options of a verb are put together when it is the one that is typed: all of them take longer than a mount.
+// What is said of a verb stands here, because a doc comment of its own structure would then win over it.
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Show the driver in use and why, directories, counts, sizes and where each setting came from
     Info,

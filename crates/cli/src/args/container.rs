@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Arguments of `create`.
+// Arguments of `create`.
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// A name for the container
@@ -22,7 +22,7 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a size such as 500m or 10g".to_owned())
 }
 
-/// Arguments of `mount`.
+// Arguments of `mount`.
 #[derive(Debug, Args)]
 pub(crate) struct Mount {
     /// Refuse writing
@@ -34,7 +34,7 @@ pub(crate) struct Mount {
     pub(crate) target: Option<PathBuf>,
 }
 
-/// Arguments of `unmount`.
+// Arguments of `unmount`.
 #[derive(Debug, Args)]
 pub(crate) struct Unmount {
     /// Names or IDs
@@ -42,7 +42,7 @@ pub(crate) struct Unmount {
     pub(crate) containers: Vec<String>,
 }
 
-/// Arguments of `commit`.
+// Arguments of `commit`.
 #[derive(Debug, Args)]
 pub(crate) struct Commit {
     /// Who made the change
@@ -60,7 +60,7 @@ pub(crate) struct Commit {
     pub(crate) name: Option<String>,
 }
 
-/// Arguments of `export`.
+// Arguments of `export`.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// Write to this file instead of stdout
@@ -70,7 +70,7 @@ pub(crate) struct Export {
     pub(crate) container: String,
 }
 
-/// Arguments of `rm`.
+// Arguments of `rm`.
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Unmount a mounted container first

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-/// Arguments of `pull`.
+// Arguments of `pull`.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG] or rootfs:PATH
@@ -11,7 +11,7 @@ pub(crate) struct Pull {
     pub(crate) name: Option<String>,
 }
 
-/// Arguments of `push`.
+// Arguments of `push`.
 #[derive(Debug, Args)]
 pub(crate) struct Push {
     /// Name or ID
@@ -34,7 +34,7 @@ pub(crate) enum Compression {
     None,
 }
 
-/// Arguments of `tag`.
+// Arguments of `tag`.
 #[derive(Debug, Args)]
 pub(crate) struct Tag {
     /// Name or ID
@@ -43,7 +43,7 @@ pub(crate) struct Tag {
     pub(crate) name: String,
 }
 
-/// Arguments of `rmi`.
+// Arguments of `rmi`.
 #[derive(Debug, Args)]
 pub(crate) struct Rmi {
     /// Untag all names, and remove images that stopped containers use

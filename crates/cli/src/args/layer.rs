@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 /// The verbs below `layer`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Layer {
     /// Make a writable layer and print its id
     Create {

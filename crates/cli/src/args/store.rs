@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-/// Arguments of `check`.
+// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Only records against disk, no contents
@@ -18,7 +18,7 @@ pub(crate) struct Check {
     pub(crate) from: Vec<String>,
 }
 
-/// Arguments of `conformance`; drivers and format are the global flags.
+// Arguments of `conformance`; drivers and format are the global flags.
 #[derive(Debug, Args)]
 pub(crate) struct Conformance {
     /// Only cases whose name fits (`*` and `?`)
