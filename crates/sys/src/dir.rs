@@ -133,9 +133,13 @@ impl Dir {
     /// # Errors
     /// Those of `mkdirat` and `openat`.
     pub fn ensure_dir(&self, name: &[u8], mode: u32) -> Result<Self> {
-        match self.make_dir(name, mode) {
-            Err(error) if !error.is_exists() => Err(error),
-            _ => self.open_dir(name),
+        // Nearly always it is there.
+        match self.open_dir(name) {
+            Err(error) if error.is_not_found() => match self.make_dir(name, mode) {
+                Err(error) if !error.is_exists() => Err(error),
+                _ => self.open_dir(name),
+            },
+            opened => opened,
         }
     }
 

@@ -114,6 +114,10 @@ pub fn exists(path: impl AsRef<Path>) -> Result<bool> {
 /// Those of `mkdirat`; `ENOTDIR` when something else lies there.
 pub fn make_dirs(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     let path = path.as_ref();
+    // Nearly always it is there.
+    if stat(path)?.is_some_and(|stat| stat.kind == FileType::Directory) {
+        return Ok(());
+    }
     match make_dir(path, mode) {
         Err(error) if error.is_not_found() => {
             let parent = path.parent().ok_or(error)?;

@@ -89,8 +89,13 @@ impl MountNamespace {
 /// # Errors
 /// Those of reading `/proc`.
 pub fn boot_id() -> Result<String> {
+    // It is another one only after every process has ended.
+    static KNOWN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
     let text = crate::fs::read_to_string("/proc/sys/kernel/random/boot_id", 128)?;
-    Ok(text.trim().to_owned())
+    Ok(KNOWN.get_or_init(|| text.trim().to_owned()).clone())
 }
 
 /// Ends a child process that [`crate::idmap`] or a test made, and waits for it.

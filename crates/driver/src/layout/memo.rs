@@ -83,13 +83,13 @@ fn file_name(name: &str) -> String {
 
 /// Names this boot, this root, and with which rights we are here.
 fn identity(root: &Path) -> Option<String> {
-    let boot = sys::fs::read_to_string("/proc/sys/kernel/random/boot_id", 4096).ok()?;
+    let boot = sys::process::boot_id().ok()?;
     let stat = sys::fs::stat(root).ok()??;
     let namespace = Dir::open("/proc/self/ns").ok()?.read_link(b"user").ok()?;
     let (device, user) = (stat.device, sys::process::effective_uid());
     Some(format!(
         "{} {}:{} {} {} {user}",
-        boot.trim(),
+        boot,
         device.major,
         device.minor,
         stat.inode,
