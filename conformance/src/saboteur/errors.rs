@@ -33,7 +33,8 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         clause: "E5",
         what: "a refused changeset loses its code",
         wrap: broken::<LosesCode>,
-        also: &[],
+        // What comes of a hostile layer is told by its code.
+        also: &["A23"],
     },
 ];
 

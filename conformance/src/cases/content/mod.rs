@@ -8,6 +8,7 @@ mod between;
 mod copying_up;
 mod diffing;
 mod hiding;
+mod hostile;
 mod kit;
 mod linking;
 mod normal;
@@ -23,6 +24,7 @@ pub(super) const CASES: &[&[Case]] = &[
     hiding::CASES,
     walking::CASES,
     linking::CASES,
+    hostile::CASES,
     normal::CASES,
     diffing::CASES,
     viewing::CASES,

@@ -1,5 +1,8 @@
 //! Saboteurs of applying (A).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use layerstore_changeset::{Change, Kind};
 use layerstore_driver::{Applied, Context, Driver, Kind as ErrorKind, Result};
 
@@ -54,6 +57,7 @@ rows! {
     "A20" ObeysMarks "an opaque mark in a changeset's xattrs is obeyed";
     "A21" NeverStops "a cancelled apply goes on";
     "A22" WritesThrough "apply changes the parent's file too";
+    "A23" FollowsOut "a directory that a symlink points at is touched where it lies outside";
 }
 
 bending! {
@@ -112,6 +116,18 @@ bending! {
             vec![Change::Put(entry)]
         }
         change => vec![change],
+    };
+    FollowsOut: |change| {
+        if let Change::Put(entry) = &change
+            && let Kind::Symlink { target } = &entry.kind
+            // No other clause's cases know this directory.
+            && target.starts_with(b"/") && target.ends_with(b"/outside/victim")
+            && let Ok(dir) = layerstore_sys::Dir::open(OsStr::from_bytes(target))
+        {
+            // A saboteur that fails to break anything is found out by not being caught.
+            let _ = dir.create_file(b"planted", 0o644);
+        }
+        vec![change]
     };
     SkipsEscapes: |change| {
         if is_about(&change, "a13-up/") { vec![nothing()] } else { vec![change] }
