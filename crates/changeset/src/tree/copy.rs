@@ -231,5 +231,6 @@ pub(super) fn copy_data(
     if !small && abilities.copy_range(source.as_fd(), to, stat.size, context)? {
         return Ok(());
     }
-    write_stream(name, b"", 0, &mut TreeFile::new(source, stat.size), stat.size, to, context)
+    let mut data = TreeFile::with_blocks(source, stat.size, stat.blocks);
+    write_stream(name, b"", 0, &mut data, stat.size, to, context)
 }
