@@ -250,7 +250,7 @@ fn refused_xattr(error: layerstore_sys::Error, on: On<'_>, name: &[u8], value: &
     match error.errno() {
         Errno::INVAL => Error::refused(
             Code::BadXattr,
-            on.shown(),
+            place(on),
             format!("the kernel takes the extended attribute {shown} for malformed"),
         ),
         Errno::TOOBIG | Errno::RANGE | Errno::NAMETOOLONG => too_big(on, name, value),
@@ -265,7 +265,12 @@ fn too_big(on: On<'_>, name: &[u8], value: &[u8]) -> Error {
         "the file system has no room for the extended attribute {shown} of {} bytes beside the others",
         value.len()
     );
-    Error::refused(Code::XattrTooBig, on.shown(), reason)
+    Error::refused(Code::XattrTooBig, place(on), reason)
+}
+
+/// Where an attribute was to be set, without quotes: a refusal escapes its name by itself.
+fn place(on: On<'_>) -> String {
+    on.shown().trim_matches('"').to_owned()
 }
 
 /// Removes an ACL that an entry got from its directory.

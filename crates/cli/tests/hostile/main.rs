@@ -137,7 +137,7 @@ fn judge(case: &hostile::Case, ended: &Ended, in_namespace: bool, say: &mut dyn 
         say(format!("the message does not say the code: {}", ended.message));
     }
     let message = &ended.message;
-    if message.chars().any(char::is_control) || message.len() > 10_000 {
+    if message.chars().any(char::is_control) || message.contains("\\\"") || message.len() > 10_000 {
         say(format!("the message is not one clean line: {message:?}"));
     }
     for line in ended.outside.iter().chain(&ended.left) {
