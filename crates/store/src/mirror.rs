@@ -283,7 +283,7 @@ impl Store {
         write(&folder, "names.json", &NamesRecord { version: VERSION, names })
     }
 
-    /// Writes down which names these images have now. Who removes an image removes its folder, so there is nothing
+    /// Writes down which names these images have now, or leaves it to somebody who is about to. Who removes an image removes its folder, so there is nothing
     /// to write then.
     pub(crate) fn write_names(&self, of: &[Digest]) -> Result<()> {
         for id in of {
@@ -292,8 +292,18 @@ impl Store {
                 Err(error) if error.is_not_found() => continue,
                 opened => opened.explain(OPERATION, id)?,
             };
+            // Who is next has not looked yet and will see this change, too: in a crowd all but two need not wait. Its
+            // lock is on a file that is never replaced while the image is sound; without it everybody waits.
+            let next = match open(b"config.json") {
+                Err(_) => None,
+                Ok(file) => match Lock::attempt(file, Mode::Exclusive).explain(OPERATION, id)? {
+                    Ok(next) => Some(next),
+                    Err(_) => continue,
+                },
+            };
             // One after the other, each with what is true then: the last one to write has seen the last change.
             let _turn = Lock::wait(folder, Mode::Exclusive).explain(OPERATION, id)?;
+            drop(next);
             let names = self.database().read(OPERATION, |connection| images::names(connection, id))?;
             let names = names.iter().map(ToString::to_string).collect();
             let folder = match self.folders().images.open_dir(id.hex().as_bytes()) {

@@ -133,7 +133,13 @@ fn a_crowd_of_processes_does_what_it_wants_without_an_error() {
         // A list asks the kernel about every mount: no transaction.
         assert!(what == "containers" || at(99) < 1000 * SLOWER, "99 % of {what} took up to {} ms", at(99));
     }
-    assert_eq!((store.images().unwrap().len(), store.containers().unwrap().len()), (1, 0));
+    let images = store.images().unwrap();
+    assert_eq!((images.len(), store.containers().unwrap().len()), (1, 0));
+    // Whoever left a name's record to somebody else was right to.
+    let record = scratch.path().join("root/images").join(images[0].id.hex()).join("names.json");
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let names: Vec<String> = images[0].names.iter().map(ToString::to_string).collect();
+    assert_eq!(record["names"], serde_json::json!(names));
     assert_eq!(store.driver().layers().unwrap().len(), 2);
     assert!(listing(scratch.path().join("run/mnt")).is_empty());
     nothing_is_wrong(&store);
