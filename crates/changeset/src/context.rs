@@ -42,8 +42,8 @@ impl Context {
         self
     }
 
-    /// Wants the data of files to begin its way to the disk as soon as a file is complete, because a sync will wait
-    /// for it.
+    /// Wants the data of files to begin its way to the disk as soon as a file is complete, small ones left out,
+    /// because a sync will wait for it.
     #[must_use]
     pub fn with_write_back(mut self) -> Self {
         self.write_back = true;

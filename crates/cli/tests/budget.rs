@@ -113,11 +113,14 @@ fn a_small_file_is_imported_with_five_calls() {
 }
 
 #[test]
-fn what_will_be_synced_is_sent_to_the_disk_file_by_file() {
+fn large_files_that_will_be_synced_are_sent_to_the_disk_one_by_one() {
     let bench = Bench::new("overlay2");
     tree(&bench);
+    for number in 0..FILES / 10 {
+        std::fs::write(bench.path(&format!("small/large-{number}")), vec![b'x'; 64 << 10]).unwrap();
+    }
     let source = format!("rootfs:{}", bench.path("small").display());
-    for (sync, sent) in [("layer", 1.0), ("file", 1.0), ("none", 0.0)] {
+    for (sync, sent) in [("layer", 0.1), ("file", 0.1), ("none", 0.0)] {
         let config = bench.path("storage.conf");
         std::fs::write(&config, format!("[storage]\nsync = \"{sync}\"\n")).unwrap();
         let pull = calls(&bench, &["--config", config.to_str().unwrap(), "pull", &source, sync]);

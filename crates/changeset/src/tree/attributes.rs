@@ -16,6 +16,9 @@ use crate::context::Context;
 use crate::encoding::xattr::{ACL_ACCESS, ACL_DEFAULT, is_reserved};
 use crate::error::{Code, Error, Result};
 
+/// Smallest file that is sent to the disk when it is complete, in bytes. Smaller ones have a small part of an image's
+/// bytes, and to write each by itself takes more processor time than they are worth: the sync takes them together.
+const EARLY: u64 = 64 << 10;
 /// Most warnings that are kept; the rest are counted.
 const MAX_WARNINGS: usize = 100;
 
@@ -130,11 +133,12 @@ impl Attributes {
         Ok(if acl.is_some() { Gives::Something } else { Gives::Nothing })
     }
 
-    /// Sets everything on a file that was just created with `mode & 0o777` and has its data.
+    /// Sets everything on a file that was just created with `mode & 0o777` and has its data, `size` bytes.
     pub(crate) fn finish_file(
         &self,
         file: &File,
         metadata: &Metadata,
+        size: u64,
         gives: Gives,
         entry: u64,
     ) -> Result<()> {
@@ -151,7 +155,7 @@ impl Attributes {
         }
         self.set_xattrs(On::File(file), metadata, entry)?;
         file.set_mtime(timestamp(metadata.mtime))?;
-        if self.write_back {
+        if self.write_back && size >= EARLY {
             begin_write_back(file);
         }
         Ok(())

@@ -194,7 +194,7 @@ fn copy_file(job: &Job, attributes: &Attributes, abilities: &Abilities, context:
         let xattrs = read_xattrs(On::File(&source), |name| !is_overlays(name))?;
         let file = to.create_file(name, stat.mode & 0o777)?;
         copy_data(source, &file, stat, abilities, name, context)?;
-        return attributes.finish_file(&file, &metadata(stat, xattrs), *gives, 0);
+        return attributes.finish_file(&file, &metadata(stat, xattrs), stat.size, *gives, 0);
     }
     let is_symlink = stat.kind == FileType::Symlink;
     if is_symlink {

@@ -172,7 +172,7 @@ impl Applier<'_> {
         for mark in [namespace.metacopy(), namespace.redirect()] {
             xattr::remove(On::File(&file), mark.as_bytes())?;
         }
-        self.attributes.finish_file(&file, &metadata, Gives::Something, self.entry)
+        self.attributes.finish_file(&file, &metadata, node.stat.size, Gives::Something, self.entry)
     }
 
     /// Copies an entry of a lower layer into the target as it is.
@@ -188,7 +188,7 @@ impl Applier<'_> {
             let source = merged.open_data(node)?;
             let file = own.create_file(name, stat.mode & 0o777)?;
             copy_data(source, &file, &stat, self.abilities, name, self.context)?;
-            self.attributes.finish_file(&file, &metadata, gives, self.entry)?;
+            self.attributes.finish_file(&file, &metadata, stat.size, gives, self.entry)?;
             drop(file);
             return self.tally.entry(own, name);
         }

@@ -50,7 +50,7 @@ impl FileJob {
     pub(super) fn write(&self, attributes: &Attributes, tally: &Tally) -> Result<()> {
         let file = self.dir.create_file(&self.name, self.metadata.mode & 0o777)?;
         file.write_all_at(&self.data, 0)?;
-        attributes.finish_file(&file, &self.metadata, self.gives, self.entry)?;
+        attributes.finish_file(&file, &self.metadata, self.data.len() as u64, self.gives, self.entry)?;
         drop(file);
         tally.entry(&self.dir, &self.name)
     }
@@ -346,7 +346,7 @@ impl Applier<'_> {
         if !(clone && self.fill_from_descriptor(data, &file, size)?) {
             write_stream(bytes, &head, hole, data, size, &file, self.context)?;
         }
-        self.attributes.finish_file(&file, &metadata, gives, self.entry)?;
+        self.attributes.finish_file(&file, &metadata, size, gives, self.entry)?;
         drop(file);
         self.tally.entry(&dir, name)
     }
