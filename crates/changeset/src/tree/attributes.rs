@@ -298,7 +298,9 @@ fn owner_error(error: layerstore_sys::Error, metadata: &Metadata) -> Error {
              /etc/subgid",
             metadata.uid, metadata.gid
         );
-        return Error::refused(Code::IdUnmapped, error.to_string(), reason);
+        // The place alone, without the quotes that the subject of a call has around it.
+        let place = error.subject().split('"').nth(1).unwrap_or_default();
+        return Error::refused(Code::IdUnmapped, place, reason);
     }
     error.into()
 }

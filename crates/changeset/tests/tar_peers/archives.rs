@@ -52,6 +52,8 @@ pub(crate) struct Traits {
     pub(crate) gnu_times: bool,
     /// The names of one directory are spelled in several ways.
     pub(crate) mixed_spelling: bool,
+    /// A directory of the oldest format (no type, a slash at the end) comes after an extension header.
+    pub(crate) extended_old_directory: bool,
     /// A time before 1970 with a fraction.
     pub(crate) negative_fraction: bool,
 }
@@ -233,6 +235,9 @@ impl Builder {
         }
         let Some((mut member, map)) = self.member(&seed, &path) else { return };
         let Some(bytes) = write(&seed, &mut member, map.as_ref(), &mut self.traits) else { return };
+        let old = member.kind == b'5' && bytes.iter().rev().nth(511 - 156) == Some(&0);
+        let extended = bytes.len() > 512 || (self.members.is_empty() && !self.bytes.is_empty());
+        self.traits.extended_old_directory |= old && extended;
         let missing = path
             .ancestors()
             .any(|above| !above.is_root() && above != path && !self.directories.contains(&above));
@@ -350,7 +355,12 @@ impl Builder {
 fn spelled(path: &Path, seed: &Seed, is_directory: bool) -> Vec<u8> {
     let plain = path.to_bytes();
     if path.is_root() {
-        return if seed.spelling & 1 == 0 { b"./".to_vec() } else { b".".to_vec() };
+        // The oldest format knows a directory by its slash.
+        return if seed.spelling & 1 == 0 || seed.dialect == Dialect::V7 {
+            b"./".to_vec()
+        } else {
+            b".".to_vec()
+        };
     }
     let mut name = match seed.spelling % 8 {
         0 | 1 => [b"./".as_slice(), &plain].concat(),
