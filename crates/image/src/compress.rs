@@ -20,11 +20,6 @@ pub(crate) fn detect(stretch: &Section) -> Result<Compression> {
     Compression::detect(&start)
 }
 
-/// The compression that a stream shows which begins so.
-pub(crate) fn detect_start(start: &[u8]) -> Result<Compression> {
-    Compression::detect(start)
-}
-
 /// Decompresses a stream, whatever it is compressed with. A stream that yields fewer than 512 bytes at first is
 /// taken by what it does yield.
 pub(crate) fn decoder<R: Read>(stream: R) -> Result<Decompressor<BufReader<R>>> {

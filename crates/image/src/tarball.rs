@@ -141,7 +141,7 @@ fn start_of(stream: &mut impl Read, subject: &str) -> Result<Vec<u8>> {
         read.map_err(|error| Error::from_io(READ, subject, error))
     };
     read(BLOCK, &mut start)?;
-    let kind = compress::detect_start(&start).map_err(|error| Error::changeset(READ, subject, error))?;
+    let kind = Compression::detect(&start).map_err(|error| Error::changeset(READ, subject, error))?;
     match start.first_chunk() {
         _ if kind != Compression::None => {}
         Some(block) if layerstore_changeset::tar::is_header(block) => {}
@@ -195,7 +195,7 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
             Error::refused(code, READ, subject, format!("{reason} (at byte {at} of the archive)"))
         };
         let mut block = [0; BLOCK as usize];
-        if !read_exact(file, &mut block, at).map_err(system)? {
+        if file.read_full_at(&mut block, at).map_err(system)? < block.len() {
             // Archives that end without an end mark are accepted by every reader; half a block is not.
             if at == length && count > 0 && extension.kinds.is_empty() {
                 break;
@@ -236,7 +236,7 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
                 return Err(refuse(Code::BadExtension, "an extension header has more than 1 MiB"));
             }
             let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-            read_exact(file, &mut bytes, data).map_err(system)?;
+            file.read_full_at(&mut bytes, data).map_err(system)?;
             extension.take_in(kind, &bytes).map_err(|reason| refuse(Code::BadExtension, reason))?;
         } else {
             let found = std::mem::take(&mut extension).member(header, data, end);
@@ -362,17 +362,4 @@ fn check_global(bytes: &[u8]) -> Result<(), &'static str> {
         }
     }
     Ok(())
-}
-
-/// Fills the buffer from `offset`; false when the file ends before.
-fn read_exact(file: &sys::File, buffer: &mut [u8], offset: u64) -> sys::Result<bool> {
-    let mut done = 0;
-    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let count = file.read_at(rest, offset + done as u64)?;
-        if count == 0 {
-            return Ok(false);
-        }
-        done += count;
-    }
-    Ok(true)
 }

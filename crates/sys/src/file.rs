@@ -173,6 +173,21 @@ impl File {
         call("pread64", || self.show(), || rustix::io::pread(&self.fd, shorten_mut(buffer), offset))
     }
 
+    /// Reads at `offset` until the buffer is full or the file ends; says how much that is.
+    ///
+    /// # Errors
+    /// Those of `pread`.
+    pub fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(rest, offset + done as u64)? {
+                0 => break,
+                count => done += count,
+            }
+        }
+        Ok(done)
+    }
+
     /// Writes all bytes at `offset`.
     ///
     /// # Errors

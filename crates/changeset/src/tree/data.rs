@@ -56,16 +56,8 @@ impl TreeFile {
     /// # Errors
     /// Those of `pread`.
     pub(crate) fn read_whole(self, buffer: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, done as u64)? {
-                0 => {
-                    rest.fill(0);
-                    break;
-                }
-                count => done += count,
-            }
-        }
+        let done = self.file.read_full_at(buffer, 0)?;
+        buffer.get_mut(done..).unwrap_or_default().fill(0);
         Ok(())
     }
 }

@@ -123,16 +123,8 @@ impl Spill {
         if page.changed {
             file.write_all_at(&page.bytes[..], page.number * PAGE as u64)?;
         }
-        let mut done = 0;
-        while let Some(rest) = page.bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, number * PAGE as u64 + done as u64)? {
-                0 => {
-                    rest.fill(0);
-                    break;
-                }
-                count => done += count,
-            }
-        }
+        let done = file.read_full_at(&mut page.bytes[..], number * PAGE as u64)?;
+        page.bytes.get_mut(done..).unwrap_or_default().fill(0);
         (page.number, page.changed) = (number, false);
         Ok(page)
     }

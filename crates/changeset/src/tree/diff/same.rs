@@ -84,8 +84,8 @@ fn same_data(one: &File, other: &File, size: u64, context: &Context) -> Result<b
             break;
         }
         let wanted = usize::try_from(size - offset).unwrap_or(CHUNK).min(CHUNK);
-        let count = read_full(one, &mut buffers.0, wanted, offset)?;
-        let other_count = read_full(other, &mut buffers.1, wanted, offset)?;
+        let count = one.read_full_at(buffers.0.get_mut(..wanted).unwrap_or_default(), offset)?;
+        let other_count = other.read_full_at(buffers.1.get_mut(..wanted).unwrap_or_default(), offset)?;
         if count != other_count || buffers.0.get(..count) != buffers.1.get(..count) {
             return Ok(false);
         }
@@ -95,17 +95,4 @@ fn same_data(one: &File, other: &File, size: u64, context: &Context) -> Result<b
         offset += count as u64;
     }
     Ok(true)
-}
-
-/// Reads as much as there is, up to `wanted` bytes.
-fn read_full(file: &File, buffer: &mut [u8], wanted: usize, offset: u64) -> Result<usize> {
-    let mut done = 0;
-    while done < wanted {
-        let count = file.read_at(buffer.get_mut(done..wanted).unwrap_or_default(), offset + done as u64)?;
-        if count == 0 {
-            break;
-        }
-        done += count;
-    }
-    Ok(done)
 }
