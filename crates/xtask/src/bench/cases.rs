@@ -296,46 +296,45 @@ wait $pull; echo "$worst" | sed 's/$/e-6/' >"$VALUE""#
     one("unmount during an import, the longest", &container, waits, &format!("{gone}; rm -rf \"$S/new\""));
 }
 
+/// The life of a container with another engine, whose shell function is `call`, by what it calls to make, mount, unmount
+/// and remove one.
+fn engine(
+    cases: &mut Vec<Case>,
+    name: &str,
+    needs: &[&'static str],
+    [create, mount, unmount, remove]: [&str; 4],
+    call: &str,
+) {
+    let create = format!("times 20 {call} {create} b\\$i localhost/bench:latest");
+    let [mount, unmount, remove] =
+        [mount, unmount, remove].map(|verb| format!("times 20 {call} {verb} b\\$i"));
+    let made = format!("podman_filled; {create}");
+    let mounted = format!("{made}; {mount}");
+    let gone = format!("{unmount}; {remove}");
+    for (group, before, timed, after) in [
+        ("create", "podman_filled", &create, &*remove),
+        ("mount", &made, &mount, &gone),
+        ("unmount", &mounted, &unmount, &remove),
+        ("remove", &made, &remove, ""),
+    ] {
+        cases.push(many(20, case(group, name, needs, before, timed, after)));
+    }
+}
+
 fn peers(cases: &mut Vec<Case>) {
     let (buildah, podman) = (["buildah", "skopeo"], ["podman", "skopeo"]);
     let filled = "podman_filled";
-    let from = "times 20 buildah_ from --pull-never --name b\\$i localhost/bench:latest";
-    let made = format!("{filled}; {from}");
-    let mounted = format!("{made}; times 20 buildah_ mount b\\$i");
-    let removed = "buildah_ rm -a";
-    let mut add = |group, before: &str, timed: &str, after: &str| {
-        cases.push(many(20, case(group, "buildah", &buildah, before, timed, after)));
-    };
-    add("create", filled, from, removed);
-    add("mount", &made, "times 20 buildah_ mount b\\$i", removed);
-    add("unmount", &mounted, "times 20 buildah_ umount b\\$i", removed);
-    add("remove", &made, "times 20 buildah_ rm b\\$i", "");
+    engine(cases, "buildah", &buildah, ["from --pull-never --name", "mount", "umount", "rm"], "buildah_");
     let needs = ["containers-storage", "skopeo"];
-    let from = "times 20 storage_ create-container -n b\\$i localhost/bench:latest";
-    let made = format!("{filled}; {from}");
-    let mounted = format!("{made}; times 20 storage_ mount b\\$i");
-    let removed = "times 20 storage_ delete-container b\\$i";
-    let mut add = |group, before: &str, timed: &str, after: &str| {
-        cases.push(many(20, case(group, "containers-storage", &needs, before, timed, after)));
-    };
-    add("create", filled, from, removed);
-    add(
-        "mount",
-        &made,
-        "times 20 storage_ mount b\\$i",
-        &format!("times 20 storage_ unmount b\\$i; {removed}"),
-    );
-    add("unmount", &mounted, "times 20 storage_ unmount b\\$i", removed);
-    add("remove", &made, removed, "");
+    let verbs = ["create-container -n", "mount", "unmount", "delete-container"];
+    engine(cases, "containers-storage", &needs, verbs, "storage_");
     let changed = "podman_filled; storage_ create-container -n c localhost/bench:latest; \
                    ten_changes \"$(storage_ mount c)\"; storage_ unmount c; \
                    storage_ container c | sed -n 's/^Layer: //p' >\"$S/changed\"";
-    add(
-        "diff after ten changes",
-        changed,
-        "times 20 storage_ changes \"$(cat \"$S/changed\")\"",
-        "storage_ delete-container c",
-    );
+    let changes = "times 20 storage_ changes \"$(cat \"$S/changed\")\"";
+    let gone = "storage_ delete-container c";
+    let changes = case("diff after ten changes", "containers-storage", &needs, changed, changes, gone);
+    cases.push(many(20, changes));
     // The layer of the image with the most files, as in ours.
     let largest = "podman_filled; for d in \"$S\"/podman/root/overlay/*/diff; do echo \"$(find \"$d\" | wc -l) $d\"; done | \
                    sort -n | tail -1 | sed 's|.*/\\([^/]*\\)/diff$|\\1|' >\"$S/stored\"";
