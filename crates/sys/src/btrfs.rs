@@ -18,8 +18,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use crate::dir::Dir;
-use crate::error::last_errno;
-use crate::error::{Errno, Result, call};
+use crate::error::{Errno, Result, call, last_errno};
 use crate::fsinfo::FsInfo;
 use crate::stat::Stat;
 

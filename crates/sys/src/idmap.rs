@@ -10,8 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::error::last_errno;
-use crate::error::{Result, call};
+use crate::error::{Result, call, last_errno};
 
 /// One range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,7 @@
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
-use crate::error::last_errno;
-use crate::error::{Result, call};
+use crate::error::{Result, call, last_errno};
 
 /// The effective user id.
 pub fn effective_uid() -> u32 {

@@ -12,8 +12,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use crate::error::last_errno;
-use crate::error::{Errno, Result, call};
+use crate::error::{Errno, Result, call, last_errno};
 use crate::mountinfo::MountEntry;
 use crate::stat::DeviceId;
 

@@ -10,8 +10,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use crate::error::last_errno;
-use crate::error::{Errno, Result, call};
+use crate::error::{Errno, Result, call, last_errno};
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy)]

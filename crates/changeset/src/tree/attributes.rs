@@ -10,15 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{Dir, Errno, File, Stat, Timestamp};
 
-use super::data::begin_write_back;
+use super::data::{EARLY, begin_write_back};
 use crate::change::{Metadata, Time};
 use crate::context::Context;
 use crate::encoding::xattr::{ACL_ACCESS, ACL_DEFAULT, is_reserved};
 use crate::error::{Code, Error, Result};
 
-/// Smallest file that is sent to the disk when it is complete, in bytes. Smaller ones have a small part of an image's
-/// bytes, and to write each by itself takes more processor time than they are worth: the sync takes them together.
-const EARLY: u64 = 64 << 10;
 /// Most warnings that are kept; the rest are counted.
 const MAX_WARNINGS: usize = 100;
 
@@ -254,7 +251,7 @@ fn refused_xattr(error: layerstore_sys::Error, on: On<'_>, name: &[u8], value: &
     match error.errno() {
         Errno::INVAL => Error::refused(
             Code::BadXattr,
-            place(on),
+            unquoted(&on.shown()),
             format!("the kernel takes the extended attribute {shown} for malformed"),
         ),
         Errno::TOOBIG | Errno::RANGE | Errno::NAMETOOLONG => too_big(on, name, value),
@@ -269,12 +266,14 @@ fn too_big(on: On<'_>, name: &[u8], value: &[u8]) -> Error {
         "the file system has no room for the extended attribute {shown} of {} bytes beside the others",
         value.len()
     );
-    Error::refused(Code::XattrTooBig, place(on), reason)
+    Error::refused(Code::XattrTooBig, unquoted(&on.shown()), reason)
 }
 
-/// Where an attribute was to be set, without quotes: a refusal escapes its name by itself.
-fn place(on: On<'_>) -> String {
-    on.shown().trim_matches('"').to_owned()
+/// The name of an entry out of what messages of system calls show, where it stands in quotes: a refusal escapes its name
+/// by itself.
+fn unquoted(shown: &str) -> &str {
+    let behind = shown.split_once('"').map(|(_, rest)| rest);
+    behind.and_then(|rest| rest.rsplit_once('"')).map_or(shown, |(name, _)| name)
 }
 
 /// Removes an ACL that an entry got from its directory.
@@ -298,9 +297,7 @@ fn owner_error(error: layerstore_sys::Error, metadata: &Metadata) -> Error {
              /etc/subgid",
             metadata.uid, metadata.gid
         );
-        // The place alone, without the quotes that the subject of a call has around it.
-        let place = error.subject().split('"').nth(1).unwrap_or_default();
-        return Error::refused(Code::IdUnmapped, place, reason);
+        return Error::refused(Code::IdUnmapped, unquoted(error.subject()), reason);
     }
     error.into()
 }

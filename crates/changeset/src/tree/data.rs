@@ -15,6 +15,9 @@ const CHUNK: usize = 256 << 10;
 /// Largest file that is taken for dense by its blocks alone: what is allocated beyond the end of a larger one might
 /// make up for its holes.
 const DENSE: u64 = 128 << 10;
+/// Smallest file that is sent to the disk when it is complete, in bytes. Smaller ones have a small part of an image's
+/// bytes, and to write each by itself takes more processor time than they are worth: the sync takes them together.
+pub(super) const EARLY: u64 = 64 << 10;
 /// Bytes of one file after which its write-back begins before it is complete.
 const PORTION: u64 = 8 << 20;
 /// Most bytes that one `copy_file_range` is asked for, so that cancelling does not wait for long.

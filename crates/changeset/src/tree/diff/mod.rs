@@ -138,10 +138,9 @@ fn walk(
 ) -> Result<()> {
     let above = layers_above(base, now)?;
     let mut links = Links::new(base, now, above);
-    let (mut walk, mut after) = match links.prepare(context)? {
-        Scanned::Known => (Walk::new(base, now, above, context), None),
-        Scanned::All => (Walk::new(base, now, None, context), None),
-    };
+    let changes_tell = links.prepare(context)? == Scanned::Known;
+    let mut walk = Walk::new(base, now, above.filter(|_| changes_tell), context);
+    let mut after = None;
     while let Some(step) = walk.next()? {
         if after.as_ref().is_some_and(|after| step.path < *after) {
             continue;
