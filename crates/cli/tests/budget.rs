@@ -148,14 +148,20 @@ fn a_small_file_is_diffed_with_five_calls() {
     hold("layer diff", &diff, &budget, 0.35);
 }
 
-#[test]
-fn a_small_file_of_a_layer_with_a_parent_is_looked_at_once() {
+/// A store with an empty layer of this name over the tree, and where a tar for it may lie.
+fn over_a_tree(name: &str) -> (Bench, String) {
     let bench = Bench::new("overlay2");
     let tar = tree(&bench);
     bench.run(&["layer", "create", "parent"]);
     bench.run(&["layer", "apply", "parent", &tar]);
     bench.run(&["layer", "seal", "parent"]);
-    bench.run(&["layer", "create", "small", "--parent", "parent"]);
+    bench.run(&["layer", "create", name, "--parent", "parent"]);
+    (bench, tar)
+}
+
+#[test]
+fn a_small_file_of_a_layer_with_a_parent_is_looked_at_once() {
+    let (bench, tar) = over_a_tree("small");
     let other = bench.path("other");
     std::fs::create_dir(&other).unwrap();
     let moved = bench.path("other/top");
@@ -170,12 +176,7 @@ fn a_small_file_of_a_layer_with_a_parent_is_looked_at_once() {
 
 #[test]
 fn one_change_in_a_large_directory_is_found_without_looking_at_the_others() {
-    let bench = Bench::new("overlay2");
-    let tar = tree(&bench);
-    bench.run(&["layer", "create", "parent"]);
-    bench.run(&["layer", "apply", "parent", &tar]);
-    bench.run(&["layer", "seal", "parent"]);
-    bench.run(&["layer", "create", "change", "--parent", "parent"]);
+    let (bench, tar) = over_a_tree("change");
     let other = bench.path("other");
     std::fs::create_dir_all(other.join("0")).unwrap();
     std::fs::write(other.join("0/0"), "changed").unwrap();

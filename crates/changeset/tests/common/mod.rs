@@ -128,3 +128,25 @@ pub fn assert_record_gives_it_back(bytes: &[u8]) {
     assert_eq!(length, bytes.len() as u64);
     assert!(again == bytes, "the record gives another archive");
 }
+
+/// The names of a listing by GNU tar or bsdtar, one in each line.
+pub fn listed(listing: &[u8]) -> Vec<Vec<u8>> {
+    listing.split(|&b| b == b'\n').filter(|line| !line.is_empty()).map(unescaped).collect()
+}
+
+/// Takes back the escapes of such listings.
+pub fn unescaped(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = line;
+    while let [first, tail @ ..] = rest {
+        let octal =
+            tail.get(..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let letter = tail.first().and_then(|letter| b"abfnrtv\\\"?".iter().position(|l| l == letter));
+        (rest, _) = match (first, octal, letter) {
+            (b'\\', Some(byte), _) => (&tail[3..], out.push(byte)),
+            (b'\\', None, Some(at)) => (&tail[1..], out.push(b"\x07\x08\x0c\n\r\t\x0b\\\"?"[at])),
+            _ => (tail, out.push(*first)),
+        };
+    }
+    out
+}

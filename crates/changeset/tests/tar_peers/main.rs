@@ -29,6 +29,7 @@ mod archives;
 #[path = "../common/mod.rs"]
 mod common;
 mod readers;
+mod spelling;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -247,7 +248,7 @@ fn python_entry(member: &Member) -> PythonEntry {
         uid: member.uid,
         gid: member.gid,
         // Python keeps times as floats.
-        seconds: archives::decimal(member.mtime.0, member.mtime.1).parse::<f64>().unwrap().floor() as i64,
+        seconds: spelling::decimal(member.mtime.0, member.mtime.1).parse::<f64>().unwrap().floor() as i64,
         link: hex(&member.link),
         major: member.device.0,
         minor: member.device.1,

@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use layerstore_testkit::{Tree, read_tree_at};
 use serde::Deserialize;
 
+use super::common::{listed, unescaped};
+
 /// A line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -154,22 +156,5 @@ fn quoted(text: &[u8]) -> (Vec<u8>, &[u8]) {
 /// The names of bsdtar's listing.
 pub(crate) fn bsd_list(archive: &Path) -> Result<Vec<Vec<u8>>, String> {
     let listing = run("bsdtar", &["-t"], archive, None)?;
-    Ok(listing.split(|&b| b == b'\n').filter(|line| !line.is_empty()).map(unescaped).collect())
-}
-
-/// Takes back the escapes of listings.
-fn unescaped(line: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = line;
-    while let [first, tail @ ..] = rest {
-        let octal =
-            tail.get(..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        let letter = tail.first().and_then(|letter| b"abfnrtv\\\"?".iter().position(|l| l == letter));
-        (rest, _) = match (first, octal, letter) {
-            (b'\\', Some(byte), _) => (&tail[3..], out.push(byte)),
-            (b'\\', None, Some(at)) => (&tail[1..], out.push(b"\x07\x08\x0c\n\r\t\x0b\\\"?"[at])),
-            _ => (tail, out.push(*first)),
-        };
-    }
-    out
+    Ok(listed(&listing))
 }
