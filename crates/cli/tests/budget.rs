@@ -131,6 +131,21 @@ fn large_files_that_will_be_synced_are_sent_to_the_disk_one_by_one() {
 }
 
 #[test]
+fn a_large_file_is_sent_to_the_disk_before_it_is_complete() {
+    let bench = Bench::new("overlay2");
+    let source = bench.rootfs();
+    std::fs::write(bench.path("rootfs/large"), vec![b'x'; 20 << 20]).unwrap();
+    let layout = format!("oci:{}:large", bench.path("layout").display());
+    bench.run(&["pull", &source, "large"]);
+    bench.run(&["push", "large", &layout]);
+    bench.run(&["rmi", "large"]);
+    let pull = calls(&bench, &["pull", &layout, "again"]);
+    let count = FILES as f64 * pull.get("sync_file_range").copied().unwrap_or_default();
+    // After 8 MiB, after 16, and when it is there.
+    assert!((count - 3.0).abs() < 0.01, "{count:.2}: {pull:.2?}");
+}
+
+#[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");
     let tar = tree(&bench);
