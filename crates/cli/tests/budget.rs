@@ -145,6 +145,18 @@ fn a_large_file_is_sent_to_the_disk_before_it_is_complete() {
     assert!((count - 3.0).abs() < 0.01, "{count:.2}: {pull:.2?}");
 }
 
+#[rstest::rstest]
+#[case::a_small_image_once_for_all(1, 1..=1)]
+#[case::a_large_image_while_it_is_unpacked(600, 2..=3)]
+fn an_image_is_synced(#[case] mib: u64, #[case] syncs: std::ops::RangeInclusive<u64>) {
+    let bench = Bench::new("overlay2");
+    let source = bench.rootfs();
+    std::fs::File::create(bench.path("rootfs/large")).unwrap().set_len(mib << 20).unwrap();
+    let pull = calls(&bench, &["pull", &source, "large"]);
+    let count = (FILES as f64 * pull.get("syncfs").copied().unwrap_or_default()).round();
+    assert!(syncs.contains(&(count as u64)), "{count} times: {pull:.2?}");
+}
+
 #[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");

@@ -146,7 +146,7 @@ impl Store {
                     self.write_diff(OPERATION, from, Base::Parent, &mut writer, context)
                 })
                 .map_err(failed)?;
-            let tar = self.open_tar(OPERATION, to, Box::new(reader));
+            let tar = self.open_tar(OPERATION, to, Box::new(reader), self.write_back());
             let unpacked = tar.and_then(|tar| self.unpack(OPERATION, to, tar, context));
             let diffed = diff.join().unwrap_or_else(|_| {
                 Err(Error::new(Kind::System, OPERATION, from.as_str(), "the diffing thread panicked"))

@@ -6,12 +6,11 @@
 //! | `file` | `fsync` of every file and directory of its new layers | the same | the same |
 //! | `none` | nothing | nothing | nothing |
 //!
-//! What will be synced is on its way before ([`Store::with_write_back`]): else all of it would wait in memory for the
-//! end, and whoever unmounts a container on the same file system meanwhile would wait for all of it, because
-//! unmounting a writable overlay syncs its upper file system.
+//! What will be synced is on its way before: files that are not small one by one ([`Store::with_write_back`]), and for
+//! `layer` the others in portions (`crate::writeback`).
 //!
-//! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is
-//! data, sync, row; an error of a sync is final, because the kernel forgets what it could not write.
+//! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is data, sync, row; an error of a sync is final, because the kernel forgets what it could not
+//! write.
 
 use layerstore_changeset::{Context, Digest};
 use layerstore_driver::LayerId;

@@ -3,7 +3,7 @@
 //! ```text
 //! claim     a row `staging` with the chain ID: one puller unpacks, the others wait for its lease
 //! unpack    the driver's layer, its record; digests of the whole stream compared; the next layer is read ahead, and
-//!           a file that is complete is on its way to the disk
+//!           what was written is written back meanwhile
 //! sync      one syncfs for the image
 //! commit    one transaction: layers ready, image, names
 //! ```
@@ -12,6 +12,7 @@
 //! lock and no transaction is held while data is written; a failure at any point leaves what [`Session`] clears.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use layerstore_changeset::{Code, Context, Digest};
 use layerstore_driver::{CreateOptions, LayerId};
@@ -27,6 +28,7 @@ use crate::model::{LayerKind, LayerProgress, LayerStage, LayerState, PullOptions
 use crate::session::{Lease, Session};
 use crate::store::Store;
 use crate::unpack::OpenTar;
+use crate::writeback::WriteBack;
 
 const OPERATION: &str = "pull";
 /// Bytes between two reports of progress.
@@ -76,6 +78,7 @@ impl Store {
             repaired: Vec::new(),
             size: 0,
             ahead: None,
+            write_back: self.write_back(),
             warnings: source.warnings().to_vec(),
         };
         pull.layers()?;
@@ -172,6 +175,7 @@ pub(crate) struct Pull<'a> {
     pub(crate) size: u64,
     /// The next layer that nobody has, by its index, being read already.
     pub(crate) ahead: Option<(usize, OpenTar)>,
+    pub(crate) write_back: Option<Arc<WriteBack>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -282,7 +286,7 @@ impl Pull<'_> {
 
     fn open_tar(&self, progress: &LayerProgress) -> Result<OpenTar> {
         let blob = Box::new(self.open_blob(progress)?);
-        self.store.open_tar(OPERATION, &progress.diff_id, blob)
+        self.store.open_tar(OPERATION, &progress.diff_id, blob, self.write_back.clone())
     }
 
     /// Begins to read the layer above one, unless somebody has it or works on it. It is claimed when its turn

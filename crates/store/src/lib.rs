@@ -78,6 +78,7 @@ mod session;
 mod store;
 mod tree;
 mod unpack;
+mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 pub use error::{Error, Kind, Result};

@@ -35,6 +35,7 @@ impl Store {
             repaired: Vec::new(),
             size: 0,
             ahead: None,
+            write_back: self.write_back(),
             warnings,
         };
         let mut chain: Option<Digest> = None;

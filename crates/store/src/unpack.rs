@@ -3,6 +3,7 @@
 //! ```text
 //! blob ─→ decompress ─→ hash ─→ tar::Reader ─→ driver.apply
 //!         (thread)     (thread)     └ record ─→ records/LAYER.tar-split.gz
+//!                         └ counts for write-back
 //! ```
 //!
 //! The threads start when a tar is opened ([`Store::open_tar`]), so that the next layer of an image is read, inflated
@@ -12,6 +13,7 @@
 //! promised before anything refers to the layer.
 
 use std::io::{BufReader, Read, Write};
+use std::sync::Arc;
 
 use layerstore_changeset::compress::{Decompressor, Threaded};
 use layerstore_changeset::digest::Hashing;
@@ -22,6 +24,7 @@ use layerstore_driver::{Applied, Base, LayerId, Usage};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
 use crate::store::Store;
+use crate::writeback::WriteBack;
 
 /// Bytes that are read from a blob at once.
 const BUFFER: usize = 256 << 10;
@@ -51,11 +54,17 @@ impl Store {
         operation: &'static str,
         what: &dyn std::fmt::Display,
         blob: Box<dyn Read + Send>,
+        write_back: Option<Arc<WriteBack>>,
     ) -> Result<OpenTar> {
         let blob = BufReader::with_capacity(BUFFER, blob);
         let inflated = Decompressor::detect(blob, &Limits::default()).explain(operation, what)?;
         let inflated = Threaded::new("inflate", inflated).explain(operation, what)?;
-        let look = |hashing: &mut Hashing<()>, bytes: &[u8]| hashing.take_in(bytes);
+        let look = move |hashing: &mut Hashing<()>, bytes: &[u8]| {
+            hashing.take_in(bytes);
+            if let Some(write_back) = &write_back {
+                write_back.wrote(bytes.len() as u64);
+            }
+        };
         inflated.tapped("hash", Hashing::new(()), look).explain(operation, what)
     }
 

@@ -1,0 +1,144 @@
+//! Write-back that begins while an image is still being unpacked, for `sync = "layer"`.
+//!
+//! Without it, everything that a pull wrote would wait in memory for the one `syncfs` at its end, while no thread has
+//! anything else to do, and whoever unmounts a container on the same file system would wait for all of it, because
+//! unmounting a writable overlay syncs its upper file system.
+//!
+//! ```text
+//! unpacking ─→ a portion of bytes ─→ thread: syncfs       while it runs, the next portion gathers
+//! ```
+//!
+//! Files that are not small are on their way by themselves (`Context::with_write_back`), so that a portion is written
+//! quickly. For the thousands of small ones that make up the rest, a `syncfs` costs less than `sync_file_range` for
+//! each: the kernel sends those that lie side by side to the disk together.
+//!
+//! Invariant: what is dirty at any time is at most about three portions, and a portion is what the file system was
+//! seen to write in [`GOAL`]. The thread has a descriptor of its own: an error that it meets is told to the last
+//! `syncfs`, too, which decides.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use layerstore_sys::Dir;
+
+use crate::config::SyncMode;
+use crate::store::Store;
+
+/// How long writing a portion should take.
+const GOAL: Duration = Duration::from_millis(500);
+/// Least and largest portion, in bytes.
+const PORTIONS: (u64, u64) = (64 << 20, 512 << 20);
+
+/// Writes back what an operation wrote so far, again and again.
+#[derive(Debug)]
+pub(crate) struct WriteBack {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Bytes since the last portion.
+    waiting: u64,
+    /// How much is a portion.
+    portion: u64,
+    thread: Thread,
+}
+
+#[derive(Debug)]
+enum Thread {
+    /// Not needed yet: most images are smaller than a portion. The directory is open from the start, so that nothing
+    /// that goes wrong from here on escapes it.
+    Waits(Dir),
+    /// Takes a portion when it is idle, and says how much was written how quickly.
+    Runs { portions: SyncSender<u64>, fitting: Receiver<u64> },
+    /// It could not be started, or met an error: the end of the operation tells.
+    Gone,
+}
+
+impl Store {
+    /// Begins write-back for an operation that will call `syncfs` at its end. None where that is not possible, since it
+    /// only makes things faster.
+    pub(crate) fn write_back(&self) -> Option<Arc<WriteBack>> {
+        // `file` is for those who do not want to wait for what others wrote.
+        if self.config().sync.value != SyncMode::Layer {
+            return None;
+        }
+        let inner = self.inner();
+        let dir = inner.driver_root.as_ref().unwrap_or(&inner.root).open_dir(b".").ok()?;
+        let state = State { waiting: 0, portion: PORTIONS.1, thread: Thread::Waits(dir) };
+        Some(Arc::new(WriteBack { state: Mutex::new(state) }))
+    }
+}
+
+impl WriteBack {
+    /// So many bytes more are on their way to the file system. Waits while it is far behind.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        // Poisoned: a panic is on its way up already.
+        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting = state.waiting.saturating_add(bytes);
+        if state.waiting < state.portion {
+            return;
+        }
+        state.thread = match std::mem::replace(&mut state.thread, Thread::Gone) {
+            Thread::Waits(dir) => start(dir),
+            other => other,
+        };
+        let Thread::Runs { portions, fitting } = &state.thread else { return };
+        let sent = match portions.try_send(state.waiting) {
+            // It is busy.
+            Err(TrySendError::Full(_)) if state.waiting < 2 * state.portion => return,
+            Err(TrySendError::Full(waiting)) => portions.send(waiting).is_ok(),
+            sent => sent.is_ok(),
+        };
+        state.waiting = 0;
+        state.portion = fitting.try_iter().last().unwrap_or(state.portion);
+        if !sent {
+            state.thread = Thread::Gone;
+        }
+    }
+}
+
+fn start(dir: Dir) -> Thread {
+    let (portions, receiver) = sync_channel(0);
+    // Enough for what is told between two portions.
+    let (sender, fitting) = sync_channel(4);
+    let thread = std::thread::Builder::new().name("write-back".to_owned());
+    match thread.spawn(move || serve(&dir, &receiver, &sender)) {
+        Ok(_) => Thread::Runs { portions, fitting },
+        Err(_) => Thread::Gone,
+    }
+}
+
+fn serve(dir: &Dir, portions: &Receiver<u64>, fitting: &SyncSender<u64>) {
+    for bytes in portions {
+        let begin = Instant::now();
+        if let Err(error) = dir.sync_file_system() {
+            tracing::debug!(%error, "early write-back failed; the sync at the end fails, too");
+            return;
+        }
+        // Full, or nobody listens any more: the next portion is as large as the last.
+        let _ = fitting.try_send(portion(bytes, begin.elapsed()));
+    }
+}
+
+/// How much to write next, after so many bytes took so long.
+fn portion(bytes: u64, took: Duration) -> u64 {
+    let fitting = u128::from(bytes) * GOAL.as_millis() / took.as_millis().max(1);
+    u64::try_from(fitting).unwrap_or(PORTIONS.1).clamp(PORTIONS.0, PORTIONS.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::as_fast_as_wanted(256, 500, 256)]
+    #[case::twice_as_fast(200, 250, 400)]
+    #[case::too_slow(256, 1000, 128)]
+    #[case::a_very_slow_disk(256, 10_000, 64)]
+    #[case::no_time_at_all(256, 0, 512)]
+    fn a_portion_is_what_is_written_in_half_a_second(#[case] mib: u64, #[case] took: u64, #[case] next: u64) {
+        assert_eq!(portion(mib << 20, Duration::from_millis(took)), next << 20);
+    }
+}
