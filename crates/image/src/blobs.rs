@@ -14,6 +14,7 @@ use layerstore_sys as sys;
 use crate::document::{self, READ};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Descriptor;
+use crate::source::Verify;
 use crate::verify::Verified;
 
 /// A blob's bytes, and how many there are where that is known before they are read.
@@ -25,11 +26,12 @@ pub(crate) trait Blobs: Debug + Send + Sync {
     fn open(&self, digest: &Digest) -> Result<Option<Opened>>;
 }
 
-/// Opens a blob that is verified on the way.
+/// Opens a blob that is verified on the way, as far as `verify` says.
 pub(crate) fn open(
     blobs: &dyn Blobs,
     digest: &Digest,
     size: u64,
+    verify: Verify,
     subject: &str,
 ) -> Result<Box<dyn Read + Send>> {
     let Some((stream, found)) = blobs.open(digest)? else {
@@ -41,14 +43,14 @@ pub(crate) fn open(
         let reason = format!("blob {digest} has {found} bytes, {size} were promised");
         return Err(Error::refused(Code::SizeMismatch, READ, subject, reason));
     }
-    Ok(Box::new(Verified::new(stream, size, Some(*digest), format!("blob {digest}"))))
+    Ok(Box::new(Verified::new(stream, size, verify.digest(Some(*digest)), format!("blob {digest}"))))
 }
 
 /// Reads a document whole.
 pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor, subject: &str) -> Result<Vec<u8>> {
     document::check_size(descriptor.size, subject)?;
     let mut bytes = Vec::new();
-    open(blobs, &descriptor.digest, descriptor.size, subject)?
+    open(blobs, &descriptor.digest, descriptor.size, Verify::All, subject)?
         .read_to_end(&mut bytes)
         .map_err(|error| Error::from_io(READ, subject, error))?;
     Ok(bytes)

@@ -28,7 +28,7 @@ use crate::name::ImageName;
 use crate::oci::no_layer;
 use crate::reference::ArchiveSelector;
 use crate::resolve::check_layers;
-use crate::source::{ImageSource, Layer, OpenOptions};
+use crate::source::{ImageSource, Layer, OpenOptions, Verify};
 use crate::tarball::TarBall;
 use crate::verify::Verified;
 
@@ -199,10 +199,11 @@ impl ImageSource for DockerImage {
         &self.warnings
     }
 
-    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>> {
+    fn open_layer(&self, index: usize, verify: Verify) -> Result<Box<dyn Read + Send>> {
         let none = || no_layer(index, self.layers.len(), &self.subject);
         let (layer, file) = self.layers.get(index).zip(self.files.get(index)).ok_or_else(none)?;
         let data = self.tar.member(file, &self.subject)?.ok_or_else(none)?;
-        Ok(Box::new(Verified::new(data, layer.size, layer.digest, format!("layer {}", layer.diff_id))))
+        let subject = format!("layer {}", layer.diff_id);
+        Ok(Box::new(Verified::new(data, layer.size, verify.digest(layer.digest), subject)))
     }
 }

@@ -46,4 +46,4 @@ pub use media::{Compression, Format, MediaType};
 pub use name::{DEFAULT_TAG, ImageName, is_tag};
 pub use platform::Platform;
 pub use reference::{ArchiveSelector, Reference, Selector};
-pub use source::{ImageSource, Layer, OpenOptions, open};
+pub use source::{ImageSource, Layer, OpenOptions, Verify, open};

@@ -24,7 +24,7 @@ use crate::manifest::{Annotations, Manifest};
 use crate::media::{Compression, Format};
 use crate::name::ImageName;
 use crate::oci::no_layer;
-use crate::source::{ImageSource, Layer, OpenOptions};
+use crate::source::{ImageSource, Layer, OpenOptions, Verify};
 use crate::tarball::open_file;
 use crate::transfer::transfer;
 use crate::verify::Verified;
@@ -152,7 +152,7 @@ impl ImageSource for RootfsImage {
         &self.warnings
     }
 
-    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>> {
+    fn open_layer(&self, index: usize, verify: Verify) -> Result<Box<dyn Read + Send>> {
         if index > 0 {
             return Err(no_layer(index, 1, &self.subject));
         }
@@ -164,7 +164,8 @@ impl ImageSource for RootfsImage {
             ),
         };
         let Layer { size, digest, .. } = self.layer;
-        Ok(Box::new(Verified::new(stream, size, digest, format!("{} (did it change?)", self.subject))))
+        let subject = format!("{} (did it change?)", self.subject);
+        Ok(Box::new(Verified::new(stream, size, verify.digest(digest), subject)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Images to read: the trait that every transport implements, and what is read without any layer.
 //!
 //! Invariants: opening an image reads documents only; a layer that is not asked for is never read; what
-//! [`ImageSource::open_layer`] yields is verified against size and digest before its end is reported.
+//! [`ImageSource::open_layer`] yields is verified before its end is reported.
 
 use std::fmt::Debug;
 use std::io::Read;
@@ -56,6 +56,15 @@ pub struct Layer {
     pub annotations: Annotations,
 }
 
+/// How much of what was promised of a blob is checked while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Its size and its digest.
+    All,
+    /// Its size: who reads it computes the digest of the very same bytes and compares it.
+    Size,
+}
+
 /// An image outside the store, open for reading. Layers may be read from several threads at once.
 pub trait ImageSource: Debug + Send + Sync {
     /// The configuration, exactly as it was read; its digest is the image ID.
@@ -73,12 +82,12 @@ pub trait ImageSource: Debug + Send + Sync {
     /// What is odd about the image but does no harm, for a person.
     fn warnings(&self) -> &[String];
 
-    /// The blob of a layer, as it lies there (compressed or not). The end is reported only after size and digest
-    /// were found right; otherwise the read fails with `SIZE_MISMATCH`, `TRUNCATED` or `DIGEST_MISMATCH`.
+    /// The blob of a layer, as it lies there (compressed or not). The end is reported only after what is to be verified
+    /// was found right; otherwise the read fails with `SIZE_MISMATCH`, `TRUNCATED` or `DIGEST_MISMATCH`.
     ///
     /// # Errors
     /// NotFound when the blob is missing or there is no such layer, and system calls.
-    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>>;
+    fn open_layer(&self, index: usize, verify: Verify) -> Result<Box<dyn Read + Send>>;
 }
 
 /// Opens an image for reading.

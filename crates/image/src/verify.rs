@@ -8,20 +8,32 @@ use std::io::{self, Read};
 use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::{self as changeset, Code, Digest};
 
+use crate::source::Verify;
+
+impl Verify {
+    /// The digest to compare, of the one that was promised.
+    pub(crate) fn digest(self, promised: Option<Digest>) -> Option<Digest> {
+        promised.filter(|_| self == Self::All)
+    }
+}
+
 /// A blob that is checked while it is read.
 pub(crate) struct Verified<R> {
     /// None once the stream has ended, well or badly.
-    inner: Option<Hashing<R>>,
+    inner: Option<R>,
     subject: String,
     size: u64,
-    digest: Option<Digest>,
+    seen: u64,
+    /// What was promised, and the digest so far.
+    digest: Option<(Digest, Hashing<()>)>,
     failed: bool,
 }
 
 impl<R: Read> Verified<R> {
-    /// Wraps `inner`, which is to yield `size` bytes, with this digest where one was promised.
+    /// Wraps `inner`, which is to yield `size` bytes, with this digest where one is to be compared.
     pub(crate) fn new(inner: R, size: u64, digest: Option<Digest>, subject: impl Into<String>) -> Self {
-        Self { inner: Some(Hashing::new(inner)), subject: subject.into(), size, digest, failed: false }
+        let digest = digest.map(|promised| (promised, Hashing::new(())));
+        Self { inner: Some(inner), subject: subject.into(), size, seen: 0, digest, failed: false }
     }
 
     fn refuse(&mut self, code: Code, reason: impl Into<String>) -> io::Error {
@@ -43,18 +55,23 @@ impl<R: Read> Read for Verified<R> {
             return Ok(0);
         };
         let count = inner.read(buffer)?;
-        let (seen, size) = (Hashing::bytes(inner), self.size);
+        self.seen = self.seen.saturating_add(count as u64);
+        let (seen, size) = (self.seen, self.size);
         if seen > size {
             return Err(self.refuse(Code::SizeMismatch, format!("has more than the {size} bytes promised")));
         }
         if count > 0 {
+            if let Some((_, hashing)) = &mut self.digest {
+                hashing.take_in(buffer.get(..count).unwrap_or_default());
+            }
             return Ok(count);
         }
         if seen < size {
             return Err(self.refuse(Code::Truncated, format!("ends after {seen} of {size} bytes")));
         }
-        if let (Some(inner), Some(promised)) = (self.inner.take(), self.digest) {
-            let (_, found, _) = inner.finish();
+        self.inner = None;
+        if let Some((promised, hashing)) = self.digest.take() {
+            let ((), found, _) = hashing.finish();
             if found != promised {
                 return Err(self.refuse(Code::DigestMismatch, format!("has the digest {found} instead")));
             }

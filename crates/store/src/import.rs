@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use layerstore_changeset::{Code, Context, Digest};
 use layerstore_driver::{CreateOptions, LayerId};
-use layerstore_image::{ImageName, ImageSource, OpenOptions, Reference};
+use layerstore_image::{Compression, ImageName, ImageSource, OpenOptions, Reference, Verify};
 
 use crate::db::images::ImageRow;
 use crate::db::layers::{Completed, Kept, LayerOrigin, LayerRow, NewLayer};
@@ -277,16 +277,24 @@ impl Pull<'_> {
     }
 
     /// Opens a layer's blob, which tells how far it is.
-    fn open_blob(&self, progress: &LayerProgress) -> Result<Counted> {
-        let blob = self.source.open_layer(progress.index).explain(OPERATION, progress.diff_id)?;
+    fn open_blob(&self, progress: &LayerProgress, verify: Verify) -> Result<Counted> {
+        let blob = self.source.open_layer(progress.index, verify).explain(OPERATION, progress.diff_id)?;
         let progress = LayerProgress { stage: LayerStage::Moving, ..progress.clone() };
         self.watcher.tell(&progress);
         Ok(Counted { blob, watcher: self.watcher.clone(), progress, told: 0 })
     }
 
     fn open_tar(&self, progress: &LayerProgress) -> Result<OpenTar> {
-        let blob = Box::new(self.open_blob(progress)?);
+        // Hashed once, as a tar.
+        let verify = if self.is_its_tar(progress) { Verify::Size } else { Verify::All };
+        let blob = Box::new(self.open_blob(progress, verify)?);
         self.store.open_tar(OPERATION, &progress.diff_id, blob, self.write_back.clone())
+    }
+
+    /// Whether a layer's blob is promised to be the tar itself, because both have one digest.
+    fn is_its_tar(&self, progress: &LayerProgress) -> bool {
+        let layer = self.source.layers().get(progress.index);
+        layer.is_some_and(|layer| layer.digest == Some(progress.diff_id))
     }
 
     /// Begins to read the layer above one, unless somebody has it or works on it. It is claimed when its turn
@@ -339,15 +347,20 @@ impl Pull<'_> {
             return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
                 .with_code(Code::DigestMismatch));
         }
+        if self.is_its_tar(progress) && unpacked.compression != Compression::None {
+            let message = "the blob is compressed, and promised to have the digest of its tar";
+            return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
+                .with_code(Code::DigestMismatch));
+        }
         let kept = if unpacked.applied.replaced > 0 {
             // The tree lacks data of the tar: the blob is what gives it back.
-            store.keep_blob(OPERATION, &id, &mut self.open_blob(progress)?, self.context)?;
+            store.keep_blob(OPERATION, &id, &mut self.open_blob(progress, Verify::All)?, self.context)?;
             let record = files::record_name(&id);
             store.folders().records.unlink(record.as_bytes()).explain(OPERATION, &id)?;
             Kept::Blob
         } else {
             if store.config().keep_blobs.value {
-                store.keep_blob(OPERATION, &id, &mut self.open_blob(progress)?, self.context)?;
+                store.keep_blob(OPERATION, &id, &mut self.open_blob(progress, Verify::All)?, self.context)?;
             }
             Kept::Record
         };

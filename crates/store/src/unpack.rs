@@ -15,7 +15,7 @@
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 
-use layerstore_changeset::compress::{Decompressor, Threaded};
+use layerstore_changeset::compress::{Compression, Decompressor, Threaded};
 use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::record::Recorder;
 use layerstore_changeset::{Context, Digest, Limits, tar};
@@ -34,6 +34,8 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Unpacked {
     /// Digest of the tar.
     pub(crate) diff_id: Digest,
+    /// How the blob was compressed.
+    pub(crate) compression: Compression,
     /// Bytes of the tar.
     pub(crate) tar_size: u64,
     /// What the driver wrote.
@@ -83,13 +85,13 @@ impl Store {
         let context = &self.with_write_back(context);
         let applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
         let finished = reader.finish().explain(operation, id)?;
-        let (_, hashing) = finished.stream.finish().explain(operation, id)?;
+        let (blob, hashing) = finished.stream.finish().explain(operation, id)?;
         let ((), diff_id, tar_size) = hashing.finish();
         let usage = self.driver().seal(id, None, context).explain(operation, id)?;
         self.write_places(id, &applied.relocated)?;
         let mut warnings = finished.warnings;
         warnings.extend(applied.warnings.iter().cloned());
-        Ok(Unpacked { diff_id, tar_size, applied, usage, warnings })
+        Ok(Unpacked { diff_id, compression: blob.compression(), tar_size, applied, usage, warnings })
     }
 
     /// Applies a tar that comes from outside to a writable layer, without a record.

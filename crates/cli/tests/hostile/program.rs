@@ -2,12 +2,14 @@
 //! never a panic, nothing left in the store.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use layerstore_changeset::compress::{Compression, Compressor};
 use layerstore_testkit::hostile::{self, Expected};
 use layerstore_testkit::scratch::scratch_dir;
 use libtest_mimic::{Failed, Trial};
@@ -277,6 +279,14 @@ const LAYOUTS: &[(&str, Option<&str>, Spoil)] = &[
         // A byte of etc/passwd: the archive stays an archive.
         bytes[1540] ^= 1;
         instead_of_layer(at, |path| std::fs::write(path, &bytes).unwrap());
+    }),
+    ("compressed layer with the digest of its tar", Some("DIGEST_MISMATCH"), |at| {
+        let mut encoder = Compressor::new(Vec::new(), Compression::Gzip, None).unwrap();
+        encoder.write_all(&hostile::lower()).unwrap();
+        let bytes = encoder.finish().unwrap();
+        let path = blob(at, &good(at), "/layers/0/digest");
+        with(at, "/layers/0/size", json!(bytes.len()));
+        std::fs::write(path, bytes).unwrap();
     }),
     ("blobs is a file", None, |at| {
         good(at);

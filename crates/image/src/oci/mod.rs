@@ -29,7 +29,7 @@ use crate::manifest::{Index, Manifest};
 use crate::name::ImageName;
 use crate::reference::Selector;
 use crate::resolve::{Resolved, resolve};
-use crate::source::{ImageSource, Layer, OpenOptions};
+use crate::source::{ImageSource, Layer, OpenOptions, Verify};
 
 /// The file that marks a layout.
 pub(crate) const MARKER: &str = "oci-layout";
@@ -118,9 +118,9 @@ impl ImageSource for LayoutImage {
         &self.warnings
     }
 
-    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + Send>> {
+    fn open_layer(&self, index: usize, verify: Verify) -> Result<Box<dyn Read + Send>> {
         let blob = self.manifest.layers().get(index);
         let blob = blob.ok_or_else(|| no_layer(index, self.layers.len(), &self.subject))?;
-        blobs::open(&*self.blobs, &blob.digest, blob.size, &self.subject)
+        blobs::open(&*self.blobs, &blob.digest, blob.size, verify, &self.subject)
     }
 }

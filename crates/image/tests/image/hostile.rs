@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use layerstore_changeset::{Code, Digest};
-use layerstore_image::{CreateOptions, Error, Kind};
+use layerstore_image::{CreateOptions, Error, Kind, Verify};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -178,7 +178,7 @@ fn a_layer_that_is_not_what_was_promised_is_refused(#[case] damage: fn(&mut Vec<
     damage(&mut bytes);
     std::fs::write(&path, bytes).unwrap();
     let image = read_image(&format!("oci:{}", dir.display())).unwrap();
-    let error = match image.open_layer(0) {
+    let error = match image.open_layer(0, Verify::All) {
         Err(error) => error,
         Ok(mut blob) => {
             let error = blob.read_to_end(&mut Vec::new()).unwrap_err();
@@ -198,10 +198,10 @@ fn a_blob_that_is_a_fifo_or_a_directory_does_not_hang() {
     std::fs::remove_file(&path).unwrap();
     crate::support::run(std::process::Command::new("mkfifo").arg(&path));
     let image = read_image(&format!("oci:{}", dir.display())).unwrap();
-    image.open_layer(0).err().expect("a fifo is no blob");
+    image.open_layer(0, Verify::All).err().expect("a fifo is no blob");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    image.open_layer(0).err().expect("a directory is no blob");
+    image.open_layer(0, Verify::All).err().expect("a directory is no blob");
 }
 
 #[rstest]

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use layerstore_changeset::{Context, Digest};
 use layerstore_image::{
     Commit, Config, CreateOptions, Descriptor, ImageName, ImageSource, LayerWriter, OpenOptions, Platform,
-    Reference, Result, assemble, copy, create, open,
+    Reference, Result, Verify, assemble, copy, create, open,
 };
 
 /// A tar of small files.
@@ -87,7 +87,7 @@ pub(crate) fn copy_image(
 /// The uncompressed tar of a layer, its digest compared with the diff ID.
 pub(crate) fn layer_tar(image: &dyn ImageSource, index: usize) -> Vec<u8> {
     let mut blob = Vec::new();
-    image.open_layer(index).unwrap().read_to_end(&mut blob).unwrap();
+    image.open_layer(index, Verify::All).unwrap().read_to_end(&mut blob).unwrap();
     let tar = match blob.as_slice() {
         [0x1f, 0x8b, ..] => {
             let mut tar = Vec::new();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::{check_layers, copy_image, layers, read_image, scratch, write_image};
-use layerstore_image::{Compression, CreateOptions, ImageName, Kind};
+use layerstore_image::{Compression, CreateOptions, ImageName, Kind, Verify};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -122,7 +122,7 @@ fn layers_that_are_not_asked_for_are_not_read() {
     }
     let image = read_image(&reference).unwrap();
     crate::support::layer_tar(&*image, 1);
-    assert_eq!(image.open_layer(0).err().unwrap().kind(), Kind::NotFound);
+    assert_eq!(image.open_layer(0, Verify::All).err().unwrap().kind(), Kind::NotFound);
 }
 
 #[rstest]
@@ -291,7 +291,7 @@ fn a_directory_of_a_root_file_system_is_an_image_of_one_layer() {
 
     // What is changed between opening and reading is found.
     std::fs::write(root.join("etc/motd"), "HELLO\n").unwrap();
-    let mut blob = image.open_layer(0).unwrap();
+    let mut blob = image.open_layer(0, Verify::All).unwrap();
     let error = std::io::Read::read_to_end(&mut blob, &mut Vec::new()).unwrap_err();
     let error = layerstore_image::Error::from_io("read image", "layer", error);
     assert_eq!(error.code(), Some(layerstore_changeset::Code::DigestMismatch));

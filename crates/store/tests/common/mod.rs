@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerstore::{Config, Context, Digest, PullOptions, Registry, Store, StoreOptions};
 use layerstore_changeset::compress::{Compression, Compressor};
-use layerstore_image::{self as image, ImageName, ImageSource, Layer, Manifest};
+use layerstore_image::{self as image, ImageName, ImageSource, Layer, Manifest, Verify};
 
 /// The drivers that the store is tested on.
 pub(crate) fn registry() -> Registry {
@@ -237,7 +237,7 @@ impl ImageSource for Memory {
         &[]
     }
 
-    fn open_layer(&self, index: usize) -> image::Result<Box<dyn Read + Send>> {
+    fn open_layer(&self, index: usize, _: Verify) -> image::Result<Box<dyn Read + Send>> {
         self.opened.fetch_add(1, Ordering::SeqCst);
         if self.stuck == Some(index) {
             return Ok(Box::new(Stuck));

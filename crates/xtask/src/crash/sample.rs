@@ -12,7 +12,7 @@ use std::path::Path;
 
 use layerstore::{Config, Context, Digest, PullOptions, PushOptions, Registry, Store, StoreOptions};
 use layerstore_changeset::compress::{Compression, Compressor};
-use layerstore_image::{self as image, ImageName, ImageSource, Layer, Manifest};
+use layerstore_image::{self as image, ImageName, ImageSource, Layer, Manifest, Verify};
 use layerstore_testkit::build::{
     capability, char_device, dir, fifo, file, link, opaque, put, remove, symlink,
 };
@@ -269,7 +269,7 @@ impl ImageSource for Memory {
         &[]
     }
 
-    fn open_layer(&self, index: usize) -> image::Result<Box<dyn Read + Send>> {
+    fn open_layer(&self, index: usize, _: Verify) -> image::Result<Box<dyn Read + Send>> {
         let blob = self.blobs.get(index).cloned().unwrap_or_default();
         Ok(Box::new(std::io::Cursor::new(blob)))
     }
