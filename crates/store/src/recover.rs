@@ -6,7 +6,7 @@
 //! | a lease of a layer that nobody holds | a layer without a row goes; a seal without its row is noted |
 //! | a row on its way out that nobody works on | the layer goes |
 //! | first after a boot: a row whose layer is missing, torn or not sealed | marked as damaged, never removed |
-//! | first after a boot: a record of [`mirror`](crate::mirror) that is missing or empty | written again |
+//! | first after a boot: a record of [`mirror`] that is missing or empty | written again |
 //!
 //! Recovery touches only what has no living owner. It never removes what no row knows: that is `gc`, which a person
 //! starts. The last two need a look at everything and happen once per boot, because only a power cut does that.

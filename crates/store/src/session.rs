@@ -153,7 +153,7 @@ fn file_name(name: &str) -> String {
     format!("{name}.lease")
 }
 
-/// A living session of this process. Dropped before [`Session::end`], it clears what it left.
+/// A living session of this process. Dropped before [`Session::ended`], it clears what it left.
 #[derive(Debug)]
 pub(crate) struct Session {
     store: Store,

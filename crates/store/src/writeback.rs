@@ -14,10 +14,11 @@
 //!
 //! Invariant: what is dirty at any time is at most about three portions, and a portion is what the file system was
 //! seen to write in [`GOAL`]. The thread has a descriptor of its own: an error that it meets is told to the last
-//! `syncfs`, too, which decides.
+//! `syncfs`, too, which decides. It ends with its [`WriteBack`], and nothing is left that keeps a file system busy.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use layerstore_sys::Dir;
@@ -51,7 +52,7 @@ enum Thread {
     /// that goes wrong from here on escapes it.
     Waits(Dir),
     /// Takes a portion when it is idle, and says how much was written how quickly.
-    Runs { portions: SyncSender<u64>, fitting: Receiver<u64> },
+    Runs { portions: SyncSender<u64>, fitting: Receiver<u64>, thread: JoinHandle<()> },
     /// It could not be started, or met an error: the end of the operation tells.
     Gone,
 }
@@ -66,12 +67,16 @@ impl Store {
         }
         let inner = self.inner();
         let dir = inner.driver_root.as_ref().unwrap_or(&inner.root).open_dir(b".").ok()?;
-        let state = State { waiting: 0, portion: PORTIONS.1, thread: Thread::Waits(dir) };
-        Some(Arc::new(WriteBack { state: Mutex::new(state) }))
+        Some(Arc::new(WriteBack::new(dir)))
     }
 }
 
 impl WriteBack {
+    fn new(dir: Dir) -> Self {
+        let state = State { waiting: 0, portion: PORTIONS.1, thread: Thread::Waits(dir) };
+        Self { state: Mutex::new(state) }
+    }
+
     /// So many bytes more are on their way to the file system. Waits while it is far behind.
     pub(crate) fn wrote(&self, bytes: u64) {
         // Poisoned: a panic is on its way up already.
@@ -84,7 +89,7 @@ impl WriteBack {
             Thread::Waits(dir) => start(dir),
             other => other,
         };
-        let Thread::Runs { portions, fitting } = &state.thread else { return };
+        let Thread::Runs { portions, fitting, .. } = &state.thread else { return };
         let sent = match portions.try_send(state.waiting) {
             // It is busy.
             Err(TrySendError::Full(_)) if state.waiting < 2 * state.portion => return,
@@ -99,13 +104,25 @@ impl WriteBack {
     }
 }
 
+impl Drop for WriteBack {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Thread::Runs { portions, thread, .. } = std::mem::replace(&mut state.thread, Thread::Gone) {
+            // No more portions: it ends when it has written the last one.
+            drop(portions);
+            // Its panic would be a bug, but no reason to fail what it only makes faster.
+            let _ = thread.join();
+        }
+    }
+}
+
 fn start(dir: Dir) -> Thread {
     let (portions, receiver) = sync_channel(0);
     // Enough for what is told between two portions.
     let (sender, fitting) = sync_channel(4);
     let thread = std::thread::Builder::new().name("write-back".to_owned());
     match thread.spawn(move || serve(&dir, &receiver, &sender)) {
-        Ok(_) => Thread::Runs { portions, fitting },
+        Ok(thread) => Thread::Runs { portions, fitting, thread },
         Err(_) => Thread::Gone,
     }
 }
@@ -129,6 +146,7 @@ fn portion(bytes: u64, took: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "what /proc says is asked without the crate under test")]
 mod tests {
     use super::*;
 
@@ -140,5 +158,24 @@ mod tests {
     #[case::no_time_at_all(256, 0, 512)]
     fn a_portion_is_what_is_written_in_half_a_second(#[case] mib: u64, #[case] took: u64, #[case] next: u64) {
         assert_eq!(portion(mib << 20, Duration::from_millis(took)), next << 20);
+    }
+
+    #[test]
+    fn nothing_keeps_the_file_system_busy_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        let open = || {
+            let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+            fds.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == path))
+                .count()
+        };
+        let write_back = WriteBack::new(Dir::open(&path).unwrap());
+        write_back.wrote(PORTIONS.1);
+        // The second one waits until there is a thread that takes it.
+        write_back.wrote(PORTIONS.1);
+        assert!(matches!(write_back.state.lock().unwrap().thread, Thread::Runs { .. }));
+        assert_eq!(open(), 1);
+        drop(write_back);
+        assert_eq!(open(), 0);
     }
 }
