@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use layerstore_driver::plan::{IdMap, IdMapping};
 use layerstore_driver::{
@@ -48,14 +49,25 @@ impl Bench {
         self.root().join(name)
     }
 
-    /// The subvolumes and the quota groups that the file system has, once the kernel has freed what was removed.
-    fn counts(&self) -> (usize, usize) {
+    /// Expects so many subvolumes and quota groups, once the kernel has freed what was removed: a group goes some time
+    /// after its subvolume, and nothing tells when.
+    fn expect_counts(&self, subvolumes: usize, groups: usize) {
         let path = self.scratch.path();
-        // Without it, it would wait for the next commit, half a minute.
-        btrfs(&["filesystem", "sync"], &path);
-        btrfs(&["subvolume", "sync"], &path);
         let lines = |text: String, word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        (lines(btrfs(&["subvolume", "list"], &path), "ID "), lines(btrfs(&["qgroup", "show"], &path), "0/"))
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            // Without it, it would wait for the next commit, half a minute.
+            btrfs(&["filesystem", "sync"], &path);
+            btrfs(&["subvolume", "sync"], &path);
+            let listed = btrfs(&["subvolume", "list"], &path);
+            let shown = btrfs(&["qgroup", "show"], &path);
+            let counts = (lines(listed, "ID "), lines(shown, "0/"));
+            if counts == (subvolumes, groups) {
+                return;
+            }
+            assert!(Instant::now() < end, "there are {counts:?} subvolumes and groups");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -108,9 +120,9 @@ fn a_limited_layer_is_a_subvolume_that_goes_with_its_quota_group() {
     for part in ["diff", "work", "link", "lower"] {
         assert!(layer.join(part).exists(), "{part}");
     }
-    assert_eq!(bench.counts(), (1, 2));
+    bench.expect_counts(1, 2);
     bench.driver.remove(&id("limited")).unwrap();
-    assert_eq!(bench.counts(), (0, 1));
+    bench.expect_counts(0, 1);
 }
 
 #[test]
@@ -121,7 +133,7 @@ fn a_limit_that_is_too_small_for_an_empty_layer_leaves_nothing() {
         bench.driver.create(&id("limited"), Some(&id("base")), &options, &Context::new()).unwrap_err();
     assert_eq!(error.kind(), Kind::NoSpace, "{error}");
     assert!(!bench.driver.exists(&id("limited")).unwrap());
-    assert_eq!(bench.counts(), (0, 1));
+    bench.expect_counts(0, 1);
     assert!(bench.driver.recover(&|_| false).unwrap().is_empty());
 }
 
@@ -137,7 +149,7 @@ fn what_a_crash_leaves_of_a_full_layer_is_freed(#[case] place: &str) {
     std::fs::rename(&layer, bench.root().join(place).join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")).unwrap();
     let found = open(&bench.scratch.path()).recover(&|_| false).unwrap();
     assert!(found.iter().any(|found| found.id == Some(id("limited"))), "{found:?}");
-    assert_eq!(bench.counts(), (0, 1));
+    bench.expect_counts(0, 1);
     bench.driver.remove(&id("base")).unwrap();
 }
 
