@@ -342,28 +342,26 @@ impl Pull<'_> {
             .explain(OPERATION, progress.diff_id)?;
         self.ahead = self.open_ahead(progress, &chain_id);
         let unpacked = store.unpack(OPERATION, &id, tar, self.context)?;
+        let mismatch = |message: String| {
+            Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
+                .with_code(Code::DigestMismatch)
+        };
         if unpacked.diff_id != progress.diff_id {
-            let message = format!("the layer's tar has the diff ID {}", unpacked.diff_id);
-            return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
-                .with_code(Code::DigestMismatch));
+            return Err(mismatch(format!("the layer's tar has the diff ID {}", unpacked.diff_id)));
         }
         if self.is_its_tar(progress) && unpacked.compression != Compression::None {
             let message = "the blob is compressed, and promised to have the digest of its tar";
-            return Err(Error::new(Kind::InvalidInput, OPERATION, progress.diff_id.to_string(), message)
-                .with_code(Code::DigestMismatch));
+            return Err(mismatch(message.to_owned()));
         }
-        let kept = if unpacked.applied.replaced > 0 {
-            // The tree lacks data of the tar: the blob is what gives it back.
+        // Where the tree lacks data of the tar, the blob is what gives it back.
+        let kept = if unpacked.applied.replaced > 0 { Kept::Blob } else { Kept::Record };
+        if kept == Kept::Blob || store.config().keep_blobs.value {
             store.keep_blob(OPERATION, &id, &mut self.open_blob(progress, Verify::All)?, self.context)?;
+        }
+        if kept == Kept::Blob {
             let record = files::record_name(&id);
             store.folders().records.unlink(record.as_bytes()).explain(OPERATION, &id)?;
-            Kept::Blob
-        } else {
-            if store.config().keep_blobs.value {
-                store.keep_blob(OPERATION, &id, &mut self.open_blob(progress, Verify::All)?, self.context)?;
-            }
-            Kept::Record
-        };
+        }
         self.warnings.extend(unpacked.warnings);
         let layer = self.source.layers().get(index);
         let blob = layer.and_then(|layer| Some((layer.digest?, layer.size, layer.media_type.to_string())));
@@ -378,16 +376,6 @@ impl Pull<'_> {
             blob,
             sync: store.config().sync.value.as_str(),
         })
-    }
-}
-
-impl Store {
-    /// Clears a session whose lease nobody holds.
-    pub(crate) fn reap_if_dead(&self, session: &str) -> Result<()> {
-        if Lease::is_held(self.staging(), session).explain("recover", session)? {
-            return Ok(());
-        }
-        self.reap(session).map(drop)
     }
 }
 

@@ -202,6 +202,14 @@ impl Drop for Session {
 }
 
 impl Store {
+    /// Clears a session whose lease nobody holds.
+    pub(crate) fn reap_if_dead(&self, session: &str) -> Result<()> {
+        if Lease::is_held(self.staging(), session).explain("recover", session)? {
+            return Ok(());
+        }
+        self.reap(session).map(drop)
+    }
+
     /// Clears what a session left behind: its unfinished layers, its holds and its row. Only for a session that
     /// is dead or the caller's own. Returns the layers that went.
     pub(crate) fn reap(&self, session: &str) -> Result<Vec<LayerId>> {

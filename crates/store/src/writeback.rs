@@ -16,6 +16,7 @@
 //! seen to write in [`GOAL`]. The thread has a descriptor of its own: an error that it meets is told to the last
 //! `syncfs`, too, which decides. It ends with its [`WriteBack`], and nothing is left that keeps a file system busy.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -41,8 +42,8 @@ pub(crate) struct WriteBack {
 struct State {
     /// Bytes since the last portion.
     waiting: u64,
-    /// How much is a portion.
-    portion: u64,
+    /// How much is a portion; the thread sets it.
+    portion: Arc<AtomicU64>,
     thread: Thread,
 }
 
@@ -51,8 +52,8 @@ enum Thread {
     /// Not needed yet: most images are smaller than a portion. The directory is open from the start, so that nothing
     /// that goes wrong from here on escapes it.
     Waits(Dir),
-    /// Takes a portion when it is idle, and says how much was written how quickly.
-    Runs { portions: SyncSender<u64>, fitting: Receiver<u64>, thread: JoinHandle<()> },
+    /// Takes a portion when it is idle.
+    Runs { portions: SyncSender<u64>, thread: JoinHandle<()> },
     /// It could not be started, or met an error: the end of the operation tells.
     Gone,
 }
@@ -73,8 +74,8 @@ impl Store {
 
 impl WriteBack {
     fn new(dir: Dir) -> Self {
-        let state = State { waiting: 0, portion: PORTIONS.1, thread: Thread::Waits(dir) };
-        Self { state: Mutex::new(state) }
+        let portion = Arc::new(AtomicU64::new(PORTIONS.1));
+        Self { state: Mutex::new(State { waiting: 0, portion, thread: Thread::Waits(dir) }) }
     }
 
     /// So many bytes more are on their way to the file system. Waits while it is far behind.
@@ -82,22 +83,22 @@ impl WriteBack {
         // Poisoned: a panic is on its way up already.
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting = state.waiting.saturating_add(bytes);
-        if state.waiting < state.portion {
+        let portion = state.portion.load(Ordering::Relaxed);
+        if state.waiting < portion {
             return;
         }
         state.thread = match std::mem::replace(&mut state.thread, Thread::Gone) {
-            Thread::Waits(dir) => start(dir),
+            Thread::Waits(dir) => start(dir, Arc::clone(&state.portion)),
             other => other,
         };
-        let Thread::Runs { portions, fitting, .. } = &state.thread else { return };
+        let Thread::Runs { portions, .. } = &state.thread else { return };
         let sent = match portions.try_send(state.waiting) {
             // It is busy.
-            Err(TrySendError::Full(_)) if state.waiting < 2 * state.portion => return,
+            Err(TrySendError::Full(_)) if state.waiting < 2 * portion => return,
             Err(TrySendError::Full(waiting)) => portions.send(waiting).is_ok(),
             sent => sent.is_ok(),
         };
         state.waiting = 0;
-        state.portion = fitting.try_iter().last().unwrap_or(state.portion);
         if !sent {
             state.thread = Thread::Gone;
         }
@@ -116,26 +117,23 @@ impl Drop for WriteBack {
     }
 }
 
-fn start(dir: Dir) -> Thread {
+fn start(dir: Dir, next: Arc<AtomicU64>) -> Thread {
     let (portions, receiver) = sync_channel(0);
-    // Enough for what is told between two portions.
-    let (sender, fitting) = sync_channel(4);
     let thread = std::thread::Builder::new().name("write-back".to_owned());
-    match thread.spawn(move || serve(&dir, &receiver, &sender)) {
-        Ok(thread) => Thread::Runs { portions, fitting, thread },
+    match thread.spawn(move || serve(&dir, &receiver, &next)) {
+        Ok(thread) => Thread::Runs { portions, thread },
         Err(_) => Thread::Gone,
     }
 }
 
-fn serve(dir: &Dir, portions: &Receiver<u64>, fitting: &SyncSender<u64>) {
+fn serve(dir: &Dir, portions: &Receiver<u64>, next: &AtomicU64) {
     for bytes in portions {
         let begin = Instant::now();
         if let Err(error) = dir.sync_file_system() {
             tracing::debug!(%error, "early write-back failed; the sync at the end fails, too");
             return;
         }
-        // Full, or nobody listens any more: the next portion is as large as the last.
-        let _ = fitting.try_send(portion(bytes, begin.elapsed()));
+        next.store(portion(bytes, begin.elapsed()), Ordering::Relaxed);
     }
 }
 

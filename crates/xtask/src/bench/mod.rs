@@ -124,7 +124,7 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
     let scratch = Scratch::new(FileSystem::Ext4 { commit: 5 }, size)
         .map_err(|error| format!("no scratch file system: {error}"))?;
     // Whoever comes first pays for the blocks that the loop file gets: that is no case's time.
-    println!("warming up, not counted:");
+    eprintln!("warming up, not counted:");
     measure::rounds(cases.get(..1).unwrap_or_default(), &setting, &scratch.path(), 1);
     let results = measure::rounds(&cases, &setting, &scratch.path(), arguments.runs.max(1));
     for case in &missing {
