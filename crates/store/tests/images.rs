@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use layerstore::{Context, Kind, LayerStage, PullOptions, Watcher};
+use layerstore_image::Verify;
 use rstest::rstest;
 use std::sync::{Arc, Mutex};
 
@@ -183,6 +184,21 @@ fn find(directory: &std::path::Path, name: &str, word: &str) -> std::path::PathB
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().next().expect("a file with that word").into()
+}
+
+#[rstest]
+#[case::compressed_blob_and_tar(false, Verify::All)]
+#[case::the_blob_is_the_tar(true, Verify::Size)]
+fn a_layer_is_hashed_once_for_each_digest(#[case] plain: bool, #[case] verify: Verify) {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let mut image = small();
+    if plain {
+        image.uncompress();
+    }
+    image.pull(&store, &["small"]).unwrap();
+    assert_eq!(*image.opened.lock().unwrap(), [verify; 2]);
+    assert_eq!(exported(&store, "small"), image.tars());
 }
 
 #[test]

@@ -165,10 +165,16 @@ fn an_index_that_contains_itself_or_too_much_ends() {
 }
 
 #[rstest]
-#[case::changed(|bytes: &mut Vec<u8>| bytes[600] ^= 1, Code::DigestMismatch)]
-#[case::shorter(|bytes: &mut Vec<u8>| bytes.truncate(100), Code::SizeMismatch)]
-#[case::longer(|bytes: &mut Vec<u8>| bytes.push(0), Code::SizeMismatch)]
-fn a_layer_that_is_not_what_was_promised_is_refused(#[case] damage: fn(&mut Vec<u8>), #[case] code: Code) {
+#[case::changed(|bytes: &mut Vec<u8>| bytes[600] ^= 1, Verify::All, Some(Code::DigestMismatch))]
+#[case::changed_and_compared_by_the_reader(|bytes: &mut Vec<u8>| bytes[600] ^= 1, Verify::Size, None)]
+#[case::shorter(|bytes: &mut Vec<u8>| bytes.truncate(100), Verify::All, Some(Code::SizeMismatch))]
+#[case::longer(|bytes: &mut Vec<u8>| bytes.push(0), Verify::All, Some(Code::SizeMismatch))]
+#[case::longer_than_its_size(|bytes: &mut Vec<u8>| bytes.push(0), Verify::Size, Some(Code::SizeMismatch))]
+fn a_layer_that_is_not_what_was_promised_is_refused(
+    #[case] damage: fn(&mut Vec<u8>),
+    #[case] verify: Verify,
+    #[case] code: Option<Code>,
+) {
     let (_guard, dir) = scratch();
     let manifest = good(&dir);
     open_manifest(&dir, manifest.to_string().as_bytes(), OCI_MANIFEST).unwrap();
@@ -178,14 +184,12 @@ fn a_layer_that_is_not_what_was_promised_is_refused(#[case] damage: fn(&mut Vec<
     damage(&mut bytes);
     std::fs::write(&path, bytes).unwrap();
     let image = read_image(&format!("oci:{}", dir.display())).unwrap();
-    let error = match image.open_layer(0, Verify::All) {
-        Err(error) => error,
-        Ok(mut blob) => {
-            let error = blob.read_to_end(&mut Vec::new()).unwrap_err();
-            Error::from_io("read image", "layer", error)
-        }
-    };
-    assert_eq!(error.code(), Some(code), "{error}");
+    let read = image.open_layer(0, verify).and_then(|mut blob| {
+        let read = blob.read_to_end(&mut Vec::new());
+        read.map_err(|error| Error::from_io("read image", "layer", error))
+    });
+    assert_eq!(read.as_ref().err().and_then(Error::code), code, "{read:?}");
+    assert_eq!(read.is_err(), code.is_some(), "{read:?}");
 }
 
 #[test]

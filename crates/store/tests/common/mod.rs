@@ -4,8 +4,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use layerstore::{Config, Context, Digest, PullOptions, Registry, Store, StoreOptions};
 use layerstore_changeset::compress::{Compression, Compressor};
@@ -130,8 +129,8 @@ pub(crate) struct Memory {
     blobs: Vec<Vec<u8>>,
     tars: Vec<Vec<u8>>,
     names: Vec<ImageName>,
-    /// How often a layer was opened.
-    pub(crate) opened: Arc<AtomicUsize>,
+    /// What was to be verified of each layer that was opened.
+    pub(crate) opened: Arc<Mutex<Vec<Verify>>>,
     /// Milliseconds of sleep before each read.
     pub(crate) slow: u64,
     /// A layer that comes to no end for two minutes.
@@ -205,8 +204,19 @@ impl Memory {
         self.blobs.iter().map(|blob| Digest::of(blob).hex()).collect()
     }
 
+    /// The tars as they are.
+    pub(crate) fn uncompress(&mut self) {
+        self.blobs.clone_from(&self.tars);
+        for (layer, tar) in self.layers.iter_mut().zip(&self.tars) {
+            layer.digest = Some(layer.diff_id);
+            layer.size = tar.len() as u64;
+            layer.media_type = image::MediaType::ImageLayer;
+            layer.compression = image::Compression::None;
+        }
+    }
+
     pub(crate) fn reads(&self) -> usize {
-        self.opened.load(Ordering::SeqCst)
+        self.opened.lock().unwrap().len()
     }
 
     pub(crate) fn pull(&self, store: &Store, names: &[&str]) -> layerstore::Result<layerstore::Pulled> {
@@ -237,8 +247,8 @@ impl ImageSource for Memory {
         &[]
     }
 
-    fn open_layer(&self, index: usize, _: Verify) -> image::Result<Box<dyn Read + Send>> {
-        self.opened.fetch_add(1, Ordering::SeqCst);
+    fn open_layer(&self, index: usize, verify: Verify) -> image::Result<Box<dyn Read + Send>> {
+        self.opened.lock().unwrap().push(verify);
         if self.stuck == Some(index) {
             return Ok(Box::new(Stuck));
         }
