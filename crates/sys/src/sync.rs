@@ -13,6 +13,9 @@ use crate::stat::FileType;
 
 /// Entries that wait for a thread, each with its directory open.
 const BACKLOG: usize = 128;
+/// With fewer entries than this, starting threads takes longer than what they would share: the first `fsync` commits
+/// what the others wait for.
+const FEW: usize = 16;
 
 /// What a thread makes durable.
 enum Job {
@@ -26,19 +29,40 @@ enum Job {
 /// # Errors
 /// The first one of `openat`, `getdents64` or `fsync`; what was written may be lost then, so do not try again.
 pub fn tree(dir: &Dir, threads: usize) -> Result<()> {
+    let mut walk = Walk { pending: vec![(dir.clone(), None)], found: Vec::new() };
+    let mut few = Vec::with_capacity(FEW);
+    while few.len() < FEW {
+        let Some(job) = walk.next()? else {
+            // Files first: writing their data changes their inodes once more, and the same commit takes the
+            // directories along.
+            few.sort_by_key(|job| matches!(job, Job::Names(_)));
+            return few.into_iter().try_for_each(Job::run);
+        };
+        few.push(job);
+    }
     let (sender, receiver) = sync_channel(BACKLOG);
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(|| work(&receiver))).collect();
-        let walked = walk(dir.clone(), &sender);
+        let mut result = hand_out(few, walk, &sender);
         drop(sender);
-        let mut result = walked;
         for worker in workers {
             let worked = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result = result.and(worked);
         }
         result
     })
+}
+
+/// Gives every job to the threads, which are gone only when this has ended.
+fn hand_out(first: Vec<Job>, mut rest: Walk, jobs: &SyncSender<Job>) -> Result<()> {
+    for job in first {
+        drop(jobs.send(job));
+    }
+    while let Some(job) = rest.next()? {
+        drop(jobs.send(job));
+    }
+    Ok(())
 }
 
 /// Does what comes until nothing comes any more; after an error it only empties the queue, so that the walk ends.
@@ -67,17 +91,32 @@ impl Job {
     }
 }
 
-/// Hands out everything below `top`. A directory is open as long as something in it is to be done.
-fn walk(top: Dir, jobs: &SyncSender<Job>) -> Result<()> {
-    let mut pending = vec![(top, None::<Vec<u8>>)];
-    while let Some((above, name)) = pending.pop() {
-        let dir = match name {
-            None => above,
-            Some(name) => match above.open_dir(&name) {
-                Err(error) if error.is_not_found() => continue,
-                opened => opened?,
-            },
-        };
+/// Finds everything below a directory. A directory is open as long as something in it is to be done.
+struct Walk {
+    /// Directories to look into: the name below an open one, none for the top itself.
+    pending: Vec<(Dir, Option<Vec<u8>>)>,
+    /// What the last one gave.
+    found: Vec<Job>,
+}
+
+impl Walk {
+    fn next(&mut self) -> Result<Option<Job>> {
+        while self.found.is_empty() {
+            let Some((above, name)) = self.pending.pop() else { return Ok(None) };
+            let dir = match name {
+                None => above,
+                Some(name) => match above.open_dir(&name) {
+                    Err(error) if error.is_not_found() => continue,
+                    opened => opened?,
+                },
+            };
+            self.look_into(&dir)?;
+            self.found.push(Job::Names(dir));
+        }
+        Ok(self.found.pop())
+    }
+
+    fn look_into(&mut self, dir: &Dir) -> Result<()> {
         for entry in dir.entries()? {
             let kind = match entry.kind {
                 FileType::Unknown => match dir.try_stat(&entry.name)? {
@@ -87,35 +126,43 @@ fn walk(top: Dir, jobs: &SyncSender<Job>) -> Result<()> {
                 kind => kind,
             };
             match kind {
-                FileType::Directory => pending.push((dir.clone(), Some(entry.name))),
-                // The threads are gone only when this function has ended.
-                FileType::Regular => drop(jobs.send(Job::File(dir.clone(), entry.name))),
+                FileType::Directory => self.pending.push((dir.clone(), Some(entry.name))),
+                FileType::Regular => self.found.push(Job::File(dir.clone(), entry.name)),
                 _ => {}
             }
         }
-        drop(jobs.send(Job::Names(dir)));
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_tree_with_every_kind_of_entry_is_synced() {
+    // Once without threads, once with them.
+    #[rstest::rstest]
+    #[case::few(1)]
+    #[case::many(50)]
+    fn a_tree_with_every_kind_of_entry_is_synced(#[case] levels: u8) {
         let scratch = tempfile::tempdir().unwrap();
         let root = Dir::open(scratch.path()).unwrap();
         let mut dir = root.clone();
-        for level in 0..50_u8 {
+        for level in 0..levels {
             dir = dir.ensure_dir(&[b'd', b'0' + level % 10], 0o700).unwrap();
-            for index in 0..20_u8 {
+            for index in 0..10_u8 {
                 dir.create_file(&[b'f', b'a' + index], 0o600).unwrap().write_all_at(b"x", 0).unwrap();
             }
             // Leads nowhere, and would fail if it were followed; a fifo would block.
             dir.make_symlink(b"link", b"/nowhere").unwrap();
             dir.make_node(b"fifo", FileType::Fifo, 0o600, crate::DeviceId { major: 0, minor: 0 }).unwrap();
         }
+        let mut walk = Walk { pending: vec![(root.clone(), None)], found: Vec::new() };
+        let mut found = 0;
+        while walk.next().unwrap().is_some() {
+            found += 1;
+        }
+        assert_eq!(found, 1 + usize::from(levels) * 11, "files and directories");
+        assert_eq!(found < FEW, levels == 1);
         tree(&root, 4).unwrap();
     }
 }
