@@ -87,7 +87,7 @@ impl Reference {
 
     fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
         let tree = LayerTree { root: Self::tree(layer, operation)?, encoding: Encoding::Flat };
-        tree::measure(&tree, context).map_err(|error| operation.on(&layer.record.id).changeset(error))
+        tree::measure(&tree, 1, context).map_err(|error| operation.on(&layer.record.id).changeset(error))
     }
 }
 

@@ -50,7 +50,7 @@ proptest! {
             prop_assert_eq!(&flat.relocated, &overlay.relocated);
             prop_assert_eq!((flat.entries, flat.bytes, flat.replaced), (overlay.entries, overlay.bytes, overlay.replaced));
             if let Some(counted) = overlay.usage {
-                let walked = tree::measure(&stage.view().layers()[0], &Context::new()).unwrap();
+                let walked = tree::measure(&stage.view().layers()[0], 2, &Context::new()).unwrap();
                 prop_assert_eq!(counted, walked, "usage");
             }
             prop_assert_eq!(differences(&expected, &read_tree_at(&stage.flat).unwrap()), None, "flat");

@@ -444,8 +444,8 @@ fn a_copy_has_everything_and_is_measured() {
         assert_same(&tree, &read_tree_at(&path).unwrap());
         assert!(layerstore_testkit::disk::allocated(&to, "sparse").unwrap() < 1 << 20);
         let layer = |root| LayerTree { root, encoding: Encoding::Flat };
-        assert_eq!(trees::measure(&layer(from), &Context::new()).unwrap(), usage);
-        assert_eq!(trees::measure(&layer(to), &Context::new()).unwrap(), usage);
+        assert_eq!(trees::measure(&layer(from), 1, &Context::new()).unwrap(), usage);
+        assert_eq!(trees::measure(&layer(to), 0, &Context::new()).unwrap(), usage);
         assert!(usage.bytes > 2 << 20 && usage.bytes < 4 << 20 && usage.inodes == 21, "{usage:?}");
     }
 }

@@ -57,7 +57,7 @@ impl OverlayDriver {
 
     fn measure(&self, layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
         let own = self.opener().own(layer, operation)?;
-        tree::measure(&own, context).map_err(|error| operation.changeset(error))
+        tree::measure(&own, 1, context).map_err(|error| operation.changeset(error))
     }
 
     /// The ancestors of a layer to come, its parent first.
@@ -147,13 +147,10 @@ impl Driver for OverlayDriver {
         self.layers.write(id, operation, |layer| {
             let mut opener = self.opener();
             let (target, below) = (opener.own(layer, operation)?, opener.below(layer, operation)?);
-            layer.drop_count().map_err(|error| operation.system(error))?;
-            let applied = tree::apply(&target, &below, changes, &options, context)
-                .map_err(|error| operation.changeset(error))?;
-            if let Some(usage) = applied.usage {
-                layer.keep_count(usage).map_err(|error| operation.system(error))?;
-            }
-            Ok(applied)
+            layer.count_while(operation, || {
+                tree::apply(&target, &below, changes, &options, context)
+                    .map_err(|error| operation.changeset(error))
+            })
         })
     }
 
@@ -174,8 +171,7 @@ impl Driver for OverlayDriver {
         })?;
         // A sealed layer is never an upper directory again.
         if let Some(layer) = sealed
-            && let Err(error) =
-                sys::remove::tree(&layer.dir, WORK.as_bytes()).and_then(|()| layer.drop_count())
+            && let Err(error) = sys::remove::tree(&layer.dir, WORK.as_bytes())
         {
             tracing::debug!(layer = %id, %error, "could not tidy up a sealed layer");
         }

@@ -493,7 +493,7 @@ fn sealing_records_what_a_walk_would_find(#[case] applies: u8, #[case] mounted: 
     let sealed = bench.driver.seal(&id("child"), None, &Context::new()).unwrap();
     let root = layerstore_sys::Dir::open(bench.path("child/diff")).unwrap();
     let tree = LayerTree { root, encoding: Encoding::Overlay(Namespace::Trusted) };
-    let walked = measure(&tree, &Context::new()).unwrap();
+    let walked = measure(&tree, 1, &Context::new()).unwrap();
     assert_eq!(sealed, walked);
     assert!(!counted.exists());
 }

@@ -78,8 +78,9 @@ impl VfsDriver {
         })
     }
 
-    fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
-        tree::measure(&layout::open(layer, operation)?, context).map_err(|error| operation.changeset(error))
+    fn measure(&self, layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
+        tree::measure(&layout::open(layer, operation)?, self.config.threads, context)
+            .map_err(|error| operation.changeset(error))
     }
 }
 
@@ -148,8 +149,10 @@ impl Driver for VfsDriver {
         let options = ApplyOptions { threads: self.config.threads, ..ApplyOptions::default() };
         self.layers.write(id, operation, |layer| {
             let target = layout::open(layer, operation)?;
-            tree::apply(&target, &View::default(), changes, &options, context)
-                .map_err(|error| operation.changeset(error))
+            layer.count_while(operation, || {
+                tree::apply(&target, &View::default(), changes, &options, context)
+                    .map_err(|error| operation.changeset(error))
+            })
         })
     }
 
@@ -163,7 +166,9 @@ impl Driver for VfsDriver {
 
     fn seal(&self, id: &LayerId, parent: Option<&LayerId>, context: &Context) -> Result<Usage> {
         let operation = self.layers.operation("seal layer").on(id);
-        self.layers.seal(id, parent, operation, |layer| Self::measure(layer, operation, context))
+        self.layers.seal(id, parent, operation, |layer| {
+            layer.count(operation).map_or_else(|| self.measure(layer, operation, context), Ok)
+        })
     }
 
     fn plan(&self, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
@@ -185,6 +190,9 @@ impl Driver for VfsDriver {
             return unsupported(
                 "id-mapped mounts need Linux 5.12, CAP_SYS_ADMIN and a file system that has them",
             );
+        }
+        if options.access == Access::ReadWrite {
+            layer.drop_count().map_err(|error| operation.system(error))?;
         }
         Ok(MountPlan::Bind(Bind {
             source: Source::Path(self.layers.layout().layer_path(id).join(TREE)),
@@ -220,7 +228,7 @@ impl Driver for VfsDriver {
 
     fn usage(&self, id: &LayerId, context: &Context) -> Result<Usage> {
         let operation = self.layers.operation("measure layer").on(id);
-        self.layers.usage(id, operation, |layer| Self::measure(layer, operation, context))
+        self.layers.usage(id, operation, |layer| self.measure(layer, operation, context))
     }
 
     fn metadata(&self, id: &LayerId) -> Result<Vec<(String, String)>> {

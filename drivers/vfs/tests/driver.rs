@@ -5,6 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use layerstore_changeset::change::{Change, Entry, Kind as EntryKind, Metadata};
+use layerstore_changeset::encoding::Encoding;
+use layerstore_changeset::stream::{ChangeSource, Item};
+use layerstore_changeset::tree::{LayerTree, measure};
+use layerstore_changeset::{Error as ChangeError, RelPath};
 use layerstore_driver::{
     Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
     OpenOptions, PlanOptions, Probe,
@@ -113,6 +118,52 @@ fn a_detached_mount_writes_into_the_tree() {
     assert_eq!(driver.remove(&id("base")).unwrap_err().kind(), Kind::InUse);
     mount.close(&*driver, &id("base")).unwrap();
     driver.seal(&id("base"), None, &Context::new()).unwrap();
+}
+
+/// So many new directories.
+struct Directories(u8);
+
+impl ChangeSource for Directories {
+    fn next(&mut self) -> Result<Option<Item<'_>>, ChangeError> {
+        let Some(left) = self.0.checked_sub(1) else { return Ok(None) };
+        self.0 = left;
+        let path = RelPath::new(&format!("dir{left}")).unwrap();
+        let metadata = Metadata { mode: 0o755, ..Metadata::default() };
+        let change = Change::Put(Entry { path, kind: EntryKind::Directory, metadata });
+        Ok(Some(Item { change, data: None }))
+    }
+}
+
+/// What a layer takes is counted while it is applied, and measured where that is not all of it.
+#[rstest]
+#[case::a_base("base", false)]
+#[case::a_base_written_through_a_mount("base", true)]
+#[case::over_another("child", false)]
+fn sealing_records_what_a_walk_would_find(#[case] layer: &str, #[case] mounted: bool) {
+    let (base, driver) = fixture();
+    let (context, layer) = (Context::new(), id(layer));
+    driver.create(&id("base"), None, &CreateOptions::default(), &context).unwrap();
+    if layer != id("base") {
+        std::fs::write(base.path().join("root/base/tree/below"), vec![b'x'; 100_000]).unwrap();
+        driver.seal(&id("base"), None, &context).unwrap();
+        driver.create(&layer, Some(&id("base")), &CreateOptions::default(), &context).unwrap();
+    }
+    driver.apply(&layer, &mut Directories(30), &context).unwrap();
+    let counted = base.path().join("root").join(layer.as_str()).join("counted.json");
+    assert_eq!(counted.exists(), layer == id("base"));
+    if mounted {
+        let writable = PlanOptions { access: Access::ReadWrite, ..PlanOptions::default() };
+        let mount = driver.mount_detached(&layer, &writable).unwrap();
+        let file = mount.root().unwrap().create_file(b"large", 0o600).unwrap();
+        file.write_all_at(&vec![b'x'; 1 << 20], 0).unwrap();
+        drop(file);
+        mount.close(&*driver, &layer).unwrap();
+    }
+    let sealed = driver.seal(&layer, None, &context).unwrap();
+    let tree = base.path().join("root").join(layer.as_str()).join("tree");
+    let tree = LayerTree { root: layerstore_sys::Dir::open(&tree).unwrap(), encoding: Encoding::Flat };
+    assert_eq!(sealed, measure(&tree, 1, &context).unwrap());
+    assert!(sealed.inodes > 30 && !counted.exists());
 }
 
 #[test]

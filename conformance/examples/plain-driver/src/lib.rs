@@ -105,7 +105,7 @@ fn views(base: Option<&Layer>, layer: &Layer, operation: Operation<'_>) -> Resul
 
 fn measure(layer: &Layer, operation: Operation<'_>, context: &Context) -> Result<Usage> {
     let tree = content(layer, operation)?;
-    tree::measure(&tree, context).map_err(|error| operation.on(&layer.record.id).changeset(error))
+    tree::measure(&tree, 1, context).map_err(|error| operation.on(&layer.record.id).changeset(error))
 }
 
 impl Driver for PlainDriver {

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use layerstore_sys::{Dir, FileType, Stat};
+use layerstore_sys::{DeviceId, Dir, FileType, Stat};
 
 use super::names::Names;
+use super::pool::with_pool;
 use super::view::{LayerTree, is_gone};
 use crate::context::Context;
 use crate::error::Result;
@@ -19,38 +21,76 @@ pub struct Usage {
     pub inodes: u64,
 }
 
-/// Measures a layer by walking it, the root counted. Whiteouts count as what they are.
+/// Most names that one job looks at.
+const BATCH: usize = 64;
+/// What a name counts for in the pool, in bytes: its threads are woken for a few hundred of them.
+const WEIGHT: usize = 2 << 10;
+
+/// Measures a layer by walking it, the root counted. Whiteouts count as what they are. One thread walks, others look
+/// at what is no directory: so many as [`ApplyOptions::threads`](super::ApplyOptions::threads) says.
 ///
 /// # Errors
 /// System calls and cancellation.
-pub fn measure(tree: &LayerTree, context: &Context) -> Result<Usage> {
-    let root = tree.root.stat_self()?;
-    let mut usage = Usage { bytes: root.blocks * 512, inodes: 1 };
-    // Inodes with several names that were counted.
-    let mut seen = HashSet::new();
-    // One descriptor per level is open.
-    let mut stack = vec![(tree.root.clone(), Names::new())];
-    while let Some((dir, pending)) = stack.last_mut() {
-        context.check()?;
-        let Some(name) = pending.next(dir)? else {
-            stack.pop();
-            continue;
-        };
-        let Some(stat) = dir.try_stat(&name)? else { continue };
-        if stat.kind == FileType::Directory {
-            usage.bytes += stat.blocks * 512;
-            usage.inodes += 1;
-            match dir.open_dir(&name) {
-                Ok(child) => stack.push((child, Names::new())),
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error.into()),
+pub fn measure(tree: &LayerTree, threads: usize, context: &Context) -> Result<Usage> {
+    let walked = Walked::default();
+    let run = |(dir, names): (Dir, Vec<Vec<u8>>)| {
+        names.iter().try_for_each(|name| walked.entry(&dir, name).map(drop))
+    };
+    with_pool(threads, &run, |pool| {
+        walked.add(&tree.root.stat_self()?);
+        // One descriptor per level is open, and those of the jobs.
+        let mut stack = vec![(tree.root.clone(), Names::new(), Vec::new())];
+        while let Some((dir, pending, others)) = stack.last_mut() {
+            context.check()?;
+            let entry = pending.next_entry(dir)?;
+            if others.len() == BATCH || (entry.is_none() && !others.is_empty()) {
+                let names = std::mem::take(others);
+                let weight = names.len() * WEIGHT;
+                pool.push((dir.clone(), names), weight)?;
             }
-        } else if stat.links == 1 || seen.insert((stat.device, stat.inode)) {
-            usage.bytes += stat.blocks * 512;
-            usage.inodes += 1;
+            let Some(entry) = entry else {
+                stack.pop();
+                continue;
+            };
+            if !matches!(entry.kind, FileType::Directory | FileType::Unknown) {
+                others.push(entry.name);
+                continue;
+            }
+            if walked.entry(dir, &entry.name)? == Some(FileType::Directory) {
+                match dir.open_dir(&entry.name) {
+                    Ok(child) => stack.push((child, Names::new(), Vec::new())),
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(walked.tally.counted())
+}
+
+/// What a walk has seen so far.
+#[derive(Default)]
+struct Walked {
+    tally: Tally,
+    /// Inodes with several names that were counted.
+    seen: Mutex<HashSet<(DeviceId, u64)>>,
+}
+
+impl Walked {
+    /// Counts an entry; of what kind it is, if it is there.
+    fn entry(&self, dir: &Dir, name: &[u8]) -> Result<Option<FileType>> {
+        let stat = dir.try_stat(name)?;
+        Ok(stat.inspect(|stat| self.add(stat)).map(|stat| stat.kind))
+    }
+
+    fn add(&self, stat: &Stat) {
+        let once = stat.kind == FileType::Directory || stat.links == 1;
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if once || seen().insert((stat.device, stat.inode)) {
+            self.tally.add(stat);
         }
     }
-    Ok(usage)
 }
 
 /// Counts what a tree takes while it is being made, so that nobody has to walk it afterwards. Several threads count
@@ -113,7 +153,11 @@ impl Tally {
 
     /// What was counted; none if that was given up.
     pub(crate) fn usage(self) -> Option<Usage> {
-        let usage = Usage { bytes: self.bytes.into_inner(), inodes: self.inodes.into_inner() };
-        (!self.lost.into_inner()).then_some(usage)
+        let lost = self.lost.load(Ordering::Relaxed);
+        (!lost).then(|| self.counted())
+    }
+
+    fn counted(self) -> Usage {
+        Usage { bytes: self.bytes.into_inner(), inodes: self.inodes.into_inner() }
     }
 }

@@ -6,12 +6,13 @@
 //!
 //! Invariant: it is gone before anything is written in another way, and once the layer is sealed.
 
-use layerstore_changeset::tree::Usage;
+use layerstore_changeset::tree::{Applied, Usage};
 use layerstore_sys as sys;
 
 use super::operation::Operation;
 use super::record::{self, VERSION};
 use super::root::Layer;
+use crate::error::Result;
 
 const COUNTED: &str = "counted.json";
 
@@ -33,16 +34,27 @@ impl Counted {
 }
 
 impl Layer {
-    /// Keeps what an apply counted, so that sealing has nothing to measure.
+    /// Applies a changeset and keeps what was counted meanwhile, so that sealing has nothing to measure. Whoever
+    /// calls this calls [`drop_count`](Self::drop_count) before anything is written in any other way.
     ///
     /// # Errors
-    /// The calls'.
-    pub fn keep_count(&self, usage: Usage) -> sys::Result<()> {
-        record::write(&self.dir, COUNTED, &Counted::new(usage))
+    /// `System`, and those of `apply`.
+    pub fn count_while(
+        &self,
+        operation: Operation<'_>,
+        apply: impl FnOnce() -> Result<Applied>,
+    ) -> Result<Applied> {
+        let system = |error| operation.system(error);
+        self.drop_count().map_err(system)?;
+        let applied = apply()?;
+        if let Some(usage) = applied.usage {
+            record::write(&self.dir, COUNTED, &Counted::new(usage)).map_err(system)?;
+        }
+        Ok(applied)
     }
 
-    /// Drops what was counted: to be called before anything is written in any other way, by a mount say. A power cut
-    /// that brings it back makes a wrong number, nothing else.
+    /// Drops what was counted, before a writable mount say. A power cut that brings it back makes a wrong number,
+    /// nothing else.
     ///
     /// # Errors
     /// Those of `unlinkat`.

@@ -196,7 +196,8 @@ impl Layers {
         read(&layer, base.as_ref())
     }
 
-    /// Seals a layer; `measure` says what it takes. A layer that is sealed already is left as it is.
+    /// Seals a layer; `measure` says what it takes, from [`Layer::count`] maybe. A layer that is sealed already is
+    /// left as it is.
     ///
     /// # Errors
     /// `NotFound`, `InUse` when mounted writable, `Corrupt` after an apply that failed, `Unsupported` when a
@@ -234,6 +235,9 @@ impl Layers {
             let _ = limit::set(&layer.dir, limit);
         }
         written.map_err(|error| operation.system(error))?;
+        if let Err(error) = layer.drop_count() {
+            tracing::debug!(layer = %id, %error, "could not tidy up a sealed layer");
+        }
         Ok(usage)
     }
 
