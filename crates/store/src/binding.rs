@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::turn::Turn;
 use layerstore_sys::{self as sys, Dir};
 
 use crate::error::{Error, Explain as _, Kind, Result};
@@ -81,7 +82,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
         return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
     }
     let gate = root.open_or_create_file(b"gate.lock", 0o600).explain(OPERATION, "")?;
-    let _gate = Lock::wait(gate, Mode::Exclusive).explain(OPERATION, "")?;
+    let _gate = Turn::wait(gate).explain(OPERATION, "")?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
         return Ok(Bound { marker, first: !recovered, warning: None, _live: live });

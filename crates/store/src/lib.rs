@@ -23,7 +23,7 @@
 //! GRAPHROOT/                           0700
 //!   layerstore.db                      metadata (SQLite, WAL); see the module `db`
 //!   reserve                            space that removing may use on a full disk; see `db::reserve`
-//!   gate.lock                          flock: one writer of the database at a time
+//!   gate.lock                          a queue: one writer of the database at a time
 //!   store.lock, runroot.json           who has the store open, and with which runroot; see the module `binding`
 //!   DRIVER/                            the driver's own, by its name
 //!   records/LAYER.tar-split.gz         how the layer's tar is put together again, byte for byte

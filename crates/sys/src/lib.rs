@@ -32,6 +32,7 @@ pub mod statmount;
 pub mod supervise;
 pub mod sync;
 pub mod temporary;
+pub mod turn;
 pub mod xattr;
 
 #[cfg(not(feature = "fault"))]

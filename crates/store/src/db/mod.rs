@@ -1,8 +1,9 @@
 //! The metadata database: connections, transactions and the gate for writers.
 //!
 //! SQLite in WAL mode with `synchronous=FULL`: readers see a snapshot and never wait; a transaction that
-//! returned is on disk. Writers queue at a `flock` on a file of its own before `BEGIN IMMEDIATE`, which is fair
-//! where SQLite's own busy loop starves, and dies with the process. No file is written inside a transaction.
+//! returned is on disk. Writers queue at a file of its own before `BEGIN IMMEDIATE`, in the order in which they came,
+//! where SQLite's own busy loop starves; a place in the queue dies with its process. No file is written inside a
+//! transaction.
 //! Connections are pooled in the handle and never cross a fork.
 
 pub(crate) mod containers;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use layerstore_driver::Kind;
 use layerstore_sys::Dir;
-use layerstore_sys::lock::{Lock, Mode};
+use layerstore_sys::turn::Turn;
 use rusqlite::config::DbConfig;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, OpenFlags, StatementStatus, Transaction, TransactionBehavior};
@@ -208,9 +209,9 @@ impl Database {
     }
 
     /// Waits for the turn to write.
-    fn gate(&self, operation: &'static str) -> Result<Lock> {
+    fn gate(&self, operation: &'static str) -> Result<Turn> {
         let file = self.root.open_or_create_file(b"gate.lock", 0o600).explain(operation, "")?;
-        Lock::wait(file, Mode::Exclusive).explain(operation, "")
+        Turn::wait(file).explain(operation, "")
     }
 
     fn connection(&self) -> Result<Connection> {
