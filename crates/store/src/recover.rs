@@ -205,9 +205,13 @@ impl Store {
         let mut written = Vec::new();
         for row in rows.iter().filter(|row| row.layer.state == LayerState::Ready) {
             let name = mirror::file_name(&row.layer.id);
+            let lacks = || is_empty(&folders.records, &name).explain(OPERATION, &name);
+            // Whoever makes a layer writes its record after the row and then gives its lease back; whoever removes
+            // one says so in the row first. So what is looked at again is what nobody is about to change.
             if row.origin != LayerOrigin::Container
-                && is_empty(&folders.records, &name).explain(OPERATION, &name)?
+                && lacks()?
                 && !self.is_live(&row.layer.id)
+                && lacks()?
                 && self.is_there(&row.layer.id)?
             {
                 self.write_layer_record(row)?;

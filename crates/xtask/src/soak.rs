@@ -23,6 +23,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let status = Command::new(env!("CARGO"))
         .args(["test", "--release", "-p", "layerstore", "--no-fail-fast"])
         .args(["--test", "soak", "--test", "crowd", "--test", "scale", "--", "--nocapture"])
+        // How long somebody waits is measured: nobody else on the machine.
+        .arg("--test-threads=1")
         .env("LAYERSTORE_SOAK", arguments.rounds.to_string())
         .env("LAYERSTORE_CROWD", arguments.processes.to_string())
         .env("LAYERSTORE_SCALE", arguments.layers.to_string())

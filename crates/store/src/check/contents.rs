@@ -11,7 +11,8 @@ use layerstore_driver::LayerId;
 use crate::db::layers::{self, LayerOrigin, LayerRow};
 use crate::db::{Durability, damage};
 use crate::error::{Error, Explain as _, Kind, Result};
-use crate::session::Session;
+use crate::model::LayerState;
+use crate::session::{Lease, Session};
 
 use super::layer::{UNREADABLE, is_of_the_machine};
 use super::{Checker, OPERATION, Wrong};
@@ -42,7 +43,10 @@ impl Checker<'_> {
         let used = self.store.database().read(OPERATION, |connection| {
             let mut used = Vec::new();
             for id in &ids {
-                if !layers::is_free(connection, id)? {
+                // Who dooms one just now may find that it is being read, and leaves it to us.
+                let goes = layers::get(connection, id.as_str())?
+                    .is_some_and(|row| row.layer.state == LayerState::Deleting);
+                if goes || !layers::is_free(connection, id)? {
                     used.push(id.clone());
                 }
             }
@@ -54,11 +58,21 @@ impl Checker<'_> {
 
     /// Frees what lost its last user while it was held, the topmost first.
     fn free(&self, held: &[LayerId]) -> Result<()> {
-        let any = self.store.database().read(OPERATION, |connection| {
-            held.iter().try_fold(false, |any, id| Ok(any || is_left(connection, id)?))
+        let left = self.store.database().read(OPERATION, |connection| {
+            let mut left = Vec::new();
+            for id in held {
+                if is_left(connection, id)? {
+                    left.push(id);
+                }
+            }
+            Ok(left)
         })?;
-        if !any {
+        if left.is_empty() {
             return Ok(());
+        }
+        // Who is removing one already is through, or could not do it while it was read, when this returns.
+        for id in left {
+            Lease::wait(self.store.staging(), id.as_str(), self.context, OPERATION)?;
         }
         let ((), doomed) = self.store.doom(OPERATION, Durability::Full, |transaction| {
             let mut doomed: Vec<LayerId> = Vec::new();
