@@ -120,26 +120,29 @@ impl Store {
 
     /// `own` are the layers that the caller is removing.
     fn destroy_one(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<()> {
-        match self.driver().remove(id) {
-            Err(error) if error.kind() == Kind::NotFound => {}
+        // Somebody else may remove it, too.
+        let remove = || match self.driver().remove(id) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            removed => removed,
+        };
+        match remove() {
             Err(error) if error.kind() == Kind::InUse => {
-                let finished = self.finish_over(operation, id, own)?;
+                self.finish_over(operation, id, own)?;
                 if self.remove_orphans_over(operation, id)? {
                     tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
-                } else if !finished {
-                    return Err(error).explain(operation, id);
                 }
-                self.driver().remove(id).explain(operation, id)?;
+                // In any case: what was over it may have gone between the two looks.
+                remove().explain(operation, id)?;
             }
             removed => removed.explain(operation, id)?,
         }
         self.remove_layer_files(id).explain(operation, id)
     }
 
-    /// Sees the layers over this one to their end that others doomed before. Says whether there were any.
+    /// Sees the layers over this one to their end that others doomed before.
     ///
     /// Who removes layers waits for those above only, so nobody waits for each other in a circle.
-    fn finish_over(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<bool> {
+    fn finish_over(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<()> {
         let over = || -> Result<Vec<LayerId>> {
             let doomed = self.database().read(operation, layers::doomed)?.into_iter().map(|row| row.layer.id);
             // Their rows have let go of the parent; on disk they have not.
@@ -148,14 +151,12 @@ impl Store {
             };
             Ok(doomed.filter(|layer| !own.contains(layer) && lies(layer)).collect())
         };
-        let found = over()?;
         let patient = Context::new();
-        for layer in &found {
+        for layer in &over()? {
             Lease::wait(self.staging(), layer.as_str(), &patient, operation)?;
         }
         // Whose remover died, or could not do it, is tried once more.
-        self.destroy(operation, &self.take_doomed(operation, over()?))?;
-        Ok(!found.is_empty())
+        self.destroy(operation, &self.take_doomed(operation, over()?))
     }
 
     /// Removes the layers over this one that no row knows and nobody is making: a process died between making
