@@ -127,7 +127,7 @@ impl ChangeSource for Directories {
     fn next(&mut self) -> Result<Option<Item<'_>>, ChangeError> {
         let Some(left) = self.0.checked_sub(1) else { return Ok(None) };
         self.0 = left;
-        let path = RelPath::new(&format!("dir{left}")).unwrap();
+        let path = RelPath::new(format!("dir{left}")).unwrap();
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
         let change = Change::Put(Entry { path, kind: EntryKind::Directory, metadata });
         Ok(Some(Item { change, data: None }))
