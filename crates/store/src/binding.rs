@@ -14,9 +14,9 @@
 use std::path::{Path, PathBuf};
 
 use layerstore_sys::lock::{Lock, Mode};
-use layerstore_sys::turn::Turn;
 use layerstore_sys::{self as sys, Dir};
 
+use crate::db;
 use crate::error::{Error, Explain as _, Kind, Result};
 
 const OPERATION: &str = "open store";
@@ -81,8 +81,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     if let Some((marker, recovered)) = find()? {
         return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
     }
-    let gate = root.open_or_create_file(b"gate.lock", 0o600).explain(OPERATION, "")?;
-    let _gate = Turn::wait(gate).explain(OPERATION, "")?;
+    let _gate = db::gate(root, OPERATION)?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
         return Ok(Bound { marker, first: !recovered, warning: None, _live: live });

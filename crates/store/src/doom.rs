@@ -120,23 +120,26 @@ impl Store {
 
     /// `own` are the layers that the caller is removing.
     fn destroy_one(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<()> {
-        // Somebody else may remove it, too.
-        let remove = || match self.driver().remove(id) {
-            Err(error) if error.kind() == Kind::NotFound => Ok(()),
-            removed => removed,
-        };
-        match remove() {
+        match self.remove_from_disk(id) {
             Err(error) if error.kind() == Kind::InUse => {
                 self.finish_over(operation, id, own)?;
                 if self.remove_orphans_over(operation, id)? {
                     tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
                 }
                 // In any case: what was over it may have gone between the two looks.
-                remove().explain(operation, id)?;
+                self.remove_from_disk(id).explain(operation, id)?;
             }
             removed => removed.explain(operation, id)?,
         }
         self.remove_layer_files(id).explain(operation, id)
+    }
+
+    /// Has the driver remove a layer; somebody else may have done it.
+    fn remove_from_disk(&self, id: &LayerId) -> layerstore_driver::Result<()> {
+        match self.driver().remove(id) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Sees the layers over this one to their end that others doomed before.
@@ -174,10 +177,7 @@ impl Store {
             }
         }
         for orphan in over.iter().skip(1).rev() {
-            match self.driver().remove(orphan) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                removed => removed.explain(operation, orphan)?,
-            }
+            self.remove_from_disk(orphan).explain(operation, orphan)?;
         }
         Ok(over.len() > 1)
     }

@@ -11,7 +11,6 @@ use layerstore_driver::LayerId;
 use crate::db::layers::{self, LayerOrigin, LayerRow};
 use crate::db::{Durability, damage};
 use crate::error::{Error, Explain as _, Kind, Result};
-use crate::model::LayerState;
 use crate::session::{Lease, Session};
 
 use super::layer::{UNREADABLE, is_of_the_machine};
@@ -42,11 +41,10 @@ impl Checker<'_> {
         let ids: Vec<LayerId> = images.map(|row| row.layer.id.clone()).collect();
         let used = self.store.database().read(OPERATION, |connection| {
             let mut used = Vec::new();
+            // Who dooms one just now may find that it is being read, and leaves it to us.
+            let doomed = layers::doomed(connection)?;
             for id in &ids {
-                // Who dooms one just now may find that it is being read, and leaves it to us.
-                let goes = layers::get(connection, id.as_str())?
-                    .is_some_and(|row| row.layer.state == LayerState::Deleting);
-                if goes || !layers::is_free(connection, id)? {
+                if doomed.iter().any(|row| row.layer.id == *id) || !layers::is_free(connection, id)? {
                     used.push(id.clone());
                 }
             }

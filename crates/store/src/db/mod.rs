@@ -78,7 +78,7 @@ impl Database {
     pub(crate) fn create(root: &Dir, driver: &str) -> Result<Self> {
         let database = Self::at(root);
         // The first connection makes the file and switches it to WAL, which two at once cannot do.
-        let gate = database.gate(OPEN)?;
+        let gate = gate(root, OPEN)?;
         let connection = database.connection()?;
         database.give_back(connection);
         drop(gate);
@@ -146,7 +146,7 @@ impl Database {
         committed: impl FnOnce(&T) -> U,
     ) -> Result<(T, U)> {
         let mut connection = self.connection()?;
-        let gate = self.gate(operation)?;
+        let gate = gate(&self.root, operation)?;
         let level = if durability == Durability::Full { "FULL" } else { "NORMAL" };
         connection.pragma_update(None, "synchronous", level).explain(operation, "")?;
         let transaction =
@@ -198,7 +198,7 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut connection = self.connection()?;
-        let gate = self.gate(operation)?;
+        let gate = gate(&self.root, operation)?;
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).explain(operation, "")?;
         let result = work(&transaction)?;
@@ -206,12 +206,6 @@ impl Database {
         drop(gate);
         self.give_back(connection);
         Ok(result)
-    }
-
-    /// Waits for the turn to write.
-    fn gate(&self, operation: &'static str) -> Result<Turn> {
-        let file = self.root.open_or_create_file(b"gate.lock", 0o600).explain(operation, "")?;
-        Turn::wait(file).explain(operation, "")
     }
 
     fn connection(&self) -> Result<Connection> {
@@ -239,6 +233,12 @@ impl Database {
         // A list of idle connections is whole even if its holder panicked.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for the turn to write, or to bind the store.
+pub(crate) fn gate(root: &Dir, operation: &'static str) -> Result<Turn> {
+    let file = root.open_or_create_file(b"gate.lock", 0o600).explain(operation, "")?;
+    Turn::wait(file).explain(operation, "")
 }
 
 fn connect(path: &Path) -> Result<Connection> {
