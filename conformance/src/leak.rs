@@ -23,7 +23,9 @@ pub(crate) struct Holdings {
 impl Holdings {
     /// What this process holds now.
     pub(crate) fn now() -> Outcome<Self> {
-        let table = sys::fs::read_to_string("/proc/self/mountinfo", 64 << 20)?;
+        // The machine's other mounts may have any bytes in their paths.
+        let table = sys::fs::read("/proc/self/mountinfo", 64 << 20)?;
+        let table = String::from_utf8_lossy(&table);
         // Fields 4 and 5 are the root within the file system and the mount point (proc_pid_mountinfo(5)).
         let mounts =
             table.lines().map(|line| line.split(' ').skip(3).take(2).collect::<Vec<_>>().join(" on "));

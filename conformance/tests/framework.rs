@@ -14,6 +14,7 @@ use layerstore_conformance::report::{self, Verdict};
 use layerstore_conformance::saboteur::{Sabotage, broken, named};
 use layerstore_conformance::{Report, RunOptions, child_entry, reference, run};
 use layerstore_driver::{Driver, DriverFactory, LayerId, LayerInfo, OpenOptions, Probe, Registry, Result};
+use layerstore_sys::mount::{Flags, legacy};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The one case that these drivers meet.
@@ -45,6 +46,7 @@ const TRIALS: &[(&str, Test)] = &[
     ("an_aborted_process_is_a_failure_and_a_crash", abort_is_a_crash),
     ("a_case_that_hangs_is_ended_at_the_time_limit", hang_is_ended),
     ("a_leaked_descriptor_breaks_m12_and_not_the_cases_own_clause", leak_is_m12),
+    ("a_strangers_mount_may_have_any_bytes_in_its_path", strangers_mount),
     ("a_run_without_a_case_fails", nothing_ran),
     ("a_driver_that_cannot_run_is_skipped_with_the_reason_and_the_run_fails", unusable_is_skipped),
     ("a_known_failure_that_passes_fails_the_run", passed_unexpectedly),
@@ -136,6 +138,22 @@ impl Sabotage for Litters {
 fn leak_is_m12(registry: &Registry) -> Result<(), Failed> {
     let failure = failure(&report(registry, "litters", &options())?)?;
     expect(failure.clause.as_deref() == Some("M12") && failure.message.contains("/dev"), failure)
+}
+
+fn strangers_mount(registry: &Registry) -> Result<(), Failed> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let run = || -> Result<(), Failed> {
+        legacy::unshare_mounts()?;
+        let scratch = tempfile::tempdir_in(options().scratch)?;
+        let odd = scratch.path().join(std::ffi::OsStr::from_bytes(b"\xff \n\\"));
+        std::fs::create_dir(&odd)?;
+        legacy::mount("tmpfs", "tmpfs", &odd, Flags::default(), b"size=4k")?;
+        let report = report(registry, "reference", &options());
+        layerstore_sys::mount::unmount(&odd)?;
+        let report = report?;
+        expect(report.is_success() && report.counts().passed > 0, &report.cases)
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).map_err(|_| "it panicked")?
 }
 
 fn nothing_ran(registry: &Registry) -> Result<(), Failed> {

@@ -38,7 +38,7 @@ fn children() -> Vec<String> {
 }
 
 fn mounts(scratch: &Scratch) -> usize {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let table = String::from_utf8_lossy(&std::fs::read("/proc/self/mountinfo").unwrap()).into_owned();
     table.lines().filter(|line| line.contains(&*scratch.path().to_string_lossy())).count()
 }
 

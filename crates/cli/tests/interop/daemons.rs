@@ -60,7 +60,7 @@ impl Drop for Daemon {
 
 /// What is mounted below a directory, innermost first.
 pub(crate) fn mounts_below(folder: &Path) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&fs::read("/proc/self/mounts").unwrap_or_default()).into_owned();
     let targets = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
     targets.filter(|target| Path::new(target).starts_with(folder)).map(str::to_owned).collect()
 }

@@ -76,7 +76,8 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // The directory could not be removed below a mount; a test that failed in the middle leaves one.
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mounts =
+            String::from_utf8_lossy(&std::fs::read("/proc/self/mounts").unwrap_or_default()).into_owned();
         for line in mounts.lines().rev() {
             let Some(target) = line.split(' ').nth(1) else { continue };
             if Path::new(target).starts_with(self.directory.path()) {

@@ -47,7 +47,8 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // A test that failed may have left mounts; they would keep the directory.
-        let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let table =
+            String::from_utf8_lossy(&std::fs::read("/proc/self/mounts").unwrap_or_default()).into_owned();
         let own = self.path().to_string_lossy().into_owned();
         for target in table.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
             if target.starts_with(&own) {

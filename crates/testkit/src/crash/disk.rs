@@ -90,7 +90,7 @@ impl Drop for Mounted {
 
 /// Unmounts a directory and everything below it, the last mount first.
 pub fn unmount_below(path: &Path) {
-    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let table = String::from_utf8_lossy(&std::fs::read("/proc/self/mounts").unwrap_or_default()).into_owned();
     let own = path.to_string_lossy().into_owned();
     let below = |target: &&str| {
         target.strip_prefix(&*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
