@@ -184,6 +184,7 @@ impl Driver for Reference {
         Ok(MountPlan::Bind(Bind {
             source: Source::Path(path),
             read_only: options.access == Access::ReadOnly,
+            flags: options.flags,
             id_mapping: options.id_mapping.clone(),
         }))
     }

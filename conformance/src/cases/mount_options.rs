@@ -1,6 +1,9 @@
-//! Views with options: id mappings and volatile ones (M9, M10).
+//! Views with options: id mappings, volatile ones and flags (M9, M10, M13).
 
-use layerstore_driver::{IdMap, IdMapping};
+use std::os::fd::AsFd as _;
+
+use layerstore_driver::{IdMap, IdMapping, MountFlags};
+use layerstore_sys::mount::flags_of;
 
 use super::prelude::*;
 
@@ -37,6 +40,13 @@ pub(super) const CASES: &[Case] = &[
         title: "a volatile plan is Unsupported without the capability",
         needs: &[Without(Claim::Volatile)],
         run: volatile_is_refused,
+    },
+    Case {
+        clause: "M13",
+        name: "a_view_has_the_flags_that_were_asked_for",
+        title: "nodev, nosuid, noexec and noatime are set on every kind of view, each by itself",
+        needs: &[Has(Feature::Mounts)],
+        run: flagged_view,
     },
 ];
 
@@ -126,5 +136,28 @@ fn volatile_is_refused(bench: &Bench) -> Outcome {
     let plan = bench.driver().plan(&layer, &volatile(Access::ReadWrite));
     let error = ensure_refused!(plan, Unsupported, "a volatile view");
     ensure!(!error.message().is_empty(), "the refusal has no reason");
+    Ok(())
+}
+
+fn flagged_view(bench: &Bench) -> Outcome {
+    let base = bench.sealed("base", None, &script().file("lower", "1"))?;
+    let layer = bench.layer("layer", Some(&base), &script().file("upper", "2"))?;
+    for word in ["nodev", "nosuid", "noexec", "noatime"] {
+        let flags: MountFlags = word.parse()?;
+        for (layer, access) in
+            [(&base, Access::ReadOnly), (&layer, Access::ReadOnly), (&layer, Access::ReadWrite)]
+        {
+            let mount = bench.mount_with(layer, &PlanOptions { access, flags, ..PlanOptions::default() })?;
+            let has = flags_of(mount.dir()?.as_fd())?;
+            let set = [
+                ("nodev", has.nodev),
+                ("nosuid", has.nosuid),
+                ("noexec", has.noexec),
+                ("noatime", has.noatime),
+            ];
+            ensure!(set.contains(&(word, true)), "{word} was asked for, and the view of {layer} has {has:?}");
+            mount.unmount()?;
+        }
+    }
     Ok(())
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layerstore_driver::plan::Source;
 use layerstore_driver::{
-    Access, Driver, DriverFactory, Error, Kind, LayerId, MountPlan, OpenOptions, PlanOptions, Result,
+    Access, Driver, DriverFactory, Error, Kind, LayerId, MountFlags, MountPlan, OpenOptions, PlanOptions,
+    Result,
 };
 use layerstore_sys as sys;
 
@@ -75,6 +76,12 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         clause: "M11",
         what: "a writable plan of a sealed layer is a read-only one",
         wrap: broken::<PlansReadOnly>,
+        also: &[],
+    },
+    Saboteur {
+        clause: "M13",
+        what: "a view is mounted without the flags that were asked for",
+        wrap: broken::<DropsFlags>,
         also: &[],
     },
     Saboteur {
@@ -285,6 +292,15 @@ struct DropsVolatile;
 impl Sabotage for DropsVolatile {
     fn plan(&self, driver: &dyn Driver, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
         driver.plan(id, &PlanOptions { volatile: false, ..options.clone() })
+    }
+}
+
+#[derive(Debug, Default)]
+struct DropsFlags;
+
+impl Sabotage for DropsFlags {
+    fn plan(&self, driver: &dyn Driver, id: &LayerId, options: &PlanOptions) -> Result<MountPlan> {
+        driver.plan(id, &PlanOptions { flags: MountFlags::default(), ..options.clone() })
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::{Kernel, Plain, id, writable};
 use layerstore_driver::DriverExt as _;
-use layerstore_sys::mount::{legacy, unmount};
+use layerstore_sys::mount::{Flags, legacy, unmount};
 
 fn median(mut work: impl FnMut()) -> Duration {
     let mut times: Vec<_> = (0..201)
@@ -42,7 +42,7 @@ fn main() {
             let root = driver.root.display().to_string();
             let options = format!("lowerdir={root}/base,upperdir={root}/bare/diff,workdir={root}/bare/work");
             let bare = median(|| {
-                legacy::mount("overlay", "overlay", &target, false, options.as_bytes()).unwrap();
+                legacy::mount("overlay", "overlay", &target, Flags::default(), options.as_bytes()).unwrap();
                 unmount(&target).unwrap();
             });
             let ours = median(|| {

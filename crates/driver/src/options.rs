@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Kind, Result};
+use crate::flags::MountFlags;
 
 /// What values an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum OptionKind {
     Size,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// [Flags of a mount](crate::MountFlags), separated by commas; or nothing.
+    MountFlags,
     /// Any text.
     Text,
 }
@@ -40,6 +43,15 @@ pub const CONTAINER_SIZE: OptionSpec = OptionSpec {
     kind: OptionKind::Size,
     default: "",
     doc: "Most bytes of a container that is made without a size of its own; empty or 0 is no limit.",
+};
+
+/// The option by which a driver's views get flags: who mounts reads it, for views that are mounted without flags of
+/// their own. Podman has it under the same name.
+pub const MOUNT_FLAGS: OptionSpec = OptionSpec {
+    key: "mountopt",
+    kind: OptionKind::MountFlags,
+    default: "",
+    doc: "Flags of every mount that asks for none: nodev, nosuid, noexec, noatime, separated by commas.",
 };
 
 /// The options of one driver, checked against its schema.
@@ -87,6 +99,12 @@ impl DriverOptions {
         self.text(key) == "true"
     }
 
+    /// A [`OptionKind::MountFlags`] option.
+    pub fn mount_flags(&self, key: &str) -> MountFlags {
+        // It was checked when it was taken.
+        self.text(key).parse().unwrap_or_default()
+    }
+
     /// A [`OptionKind::Number`] or [`OptionKind::Size`] option, in bytes; none where it is empty.
     pub fn number(&self, key: &str) -> Option<u64> {
         parse_size(self.text(key))
@@ -104,6 +122,14 @@ fn check_value(spec: &OptionSpec, value: &str) -> Result<()> {
         OptionKind::Size if !value.is_empty() && parse_size(value).is_none() => {
             wrong("a size such as 500m or 10g".to_owned())
         }
+        OptionKind::MountFlags => match value.parse::<MountFlags>() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("driver option {}: {}", spec.key, error.message());
+                let error = Error::new(Kind::InvalidInput, "read driver options", message);
+                Err(error.with_hint(MountFlags::HINT))
+            }
+        },
         OptionKind::Choice(words) if !words.contains(&value) => wrong(format!("one of {}", words.join(", "))),
         _ => Ok(()),
     }

@@ -5,6 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
+use crate::flags::MountFlags;
 
 /// How a view is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -17,6 +18,9 @@ pub struct PlanOptions {
     pub volatile: bool,
     /// An SELinux label for every file of the mount.
     pub label: Option<String>,
+    /// What the mount refuses or leaves out; every driver can, since it is the kernel that does.
+    #[serde(default)]
+    pub flags: MountFlags,
 }
 
 /// Whether a view can be written.
@@ -83,6 +87,8 @@ pub struct Bind {
     pub source: Source,
     /// Whether writing is refused.
     pub read_only: bool,
+    /// What else is refused or left out.
+    pub flags: MountFlags,
     /// Shows the ids on disk as others.
     pub id_mapping: Option<IdMapping>,
 }
@@ -101,6 +107,8 @@ pub struct Overlay {
     pub id_mapping: Option<IdMapping>,
     /// An SELinux label for every file (`context=`).
     pub label: Option<String>,
+    /// What the mount refuses or leaves out.
+    pub flags: MountFlags,
 }
 
 /// The writable directories of an overlay: both below one directory, so that one clone of it serves both.

@@ -13,6 +13,7 @@
 mod common;
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -20,8 +21,9 @@ use std::path::Path;
 use common::{FEATURES, Kernel, names, overlay, scratch, tree, upper};
 use layerstore_driver::mount::perform;
 use layerstore_driver::plan::{Bind, IdMap, IdMapping, Overlay, OverlayFeatures, Source};
-use layerstore_driver::{Kind, MountPlan};
+use layerstore_driver::{Kind, MountFlags, MountPlan};
 use layerstore_sys::Errno;
+use layerstore_sys::mount::{Flags, flags_of};
 use rstest::rstest;
 
 fn path(path: impl AsRef<Path>) -> Source {
@@ -41,13 +43,51 @@ fn a_bind_shows_the_directory_and_refuses_writes_if_read_only(
     kernel.run(|| {
         let top = scratch();
         let source = path(tree(&top.path().join("a"), "file"));
-        let mount = perform(&MountPlan::Bind(Bind { source, read_only, id_mapping: None })).unwrap();
+        let mount = perform(&MountPlan::Bind(Bind {
+            source,
+            read_only,
+            flags: MountFlags::default(),
+            id_mapping: None,
+        }))
+        .unwrap();
         assert_eq!(names(&mount), ["file"]);
         match mount.root().unwrap().make_dir(b"new", 0o755) {
             Ok(()) => assert!(!read_only),
             Err(error) => assert!(read_only && error.errno() == Errno::ROFS, "{error}"),
         }
         assert!(top.path().join("a/file").exists());
+    });
+}
+
+#[rstest]
+fn a_mount_has_its_own_flags_and_a_bind_those_of_its_source(
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values("nodev", "nosuid", "noexec", "noatime", "nodev,nosuid,noexec,noatime", "")] words: &str,
+    #[values(true, false)] read_only: bool,
+) {
+    kernel.run(|| {
+        let top = scratch();
+        let flags: MountFlags = words.parse().unwrap();
+        assert_eq!(flags.to_string(), words);
+        let asked = Flags {
+            read_only,
+            nodev: flags.nodev,
+            nosuid: flags.nosuid,
+            noexec: flags.noexec,
+            noatime: flags.noatime,
+        };
+        let directory = tree(&top.path().join("a"), "file");
+        let of_source = flags_of(std::fs::File::open(&directory).unwrap().as_fd()).unwrap();
+        let bind = Bind { source: path(&directory), read_only, flags, id_mapping: None };
+        let upper = (!read_only).then(|| upper(&top.path().join("u")));
+        let lowers = vec![path(&directory), path(tree(&top.path().join("b"), "other"))];
+        let over = Overlay { flags, ..overlay(lowers, upper) };
+        for (plan, wanted) in
+            [(MountPlan::Bind(bind), asked.and(of_source)), (MountPlan::Overlay(over), asked)]
+        {
+            let mount = perform(&plan).unwrap();
+            assert_eq!(flags_of(mount.root().unwrap().as_fd()).unwrap(), wanted, "{plan:?}");
+        }
     });
 }
 
@@ -131,7 +171,12 @@ fn any_byte_may_stand_in_a_path(
         mount.root().unwrap().make_dir(b"new", 0o755).unwrap();
         assert!(odd.join("u/diff/new").is_dir());
         drop(mount);
-        let bind = Bind { source: path(odd.join("1")), read_only: true, id_mapping: None };
+        let bind = Bind {
+            source: path(odd.join("1")),
+            read_only: true,
+            flags: MountFlags::default(),
+            id_mapping: None,
+        };
         assert_eq!(names(&perform(&MountPlan::Bind(bind)).unwrap()), ["one"]);
     });
 }
@@ -147,9 +192,15 @@ fn a_plan_inside_a_plan_is_a_layer_or_a_source_like_any_other(
         tree(&inner, "file");
         tree(&inner.join("sub"), "file");
         std::os::unix::fs::symlink("/", inner.join("link")).unwrap();
-        let inner = MountPlan::Bind(Bind { source: path(inner), read_only: true, id_mapping: None });
+        let inner = MountPlan::Bind(Bind {
+            source: path(inner),
+            read_only: true,
+            flags: MountFlags::default(),
+            id_mapping: None,
+        });
         let source = Source::Plan { plan: Box::new(inner), subdirectory: Path::new(subdirectory).to_owned() };
-        let bind = Bind { source: source.clone(), read_only: true, id_mapping: None };
+        let bind =
+            Bind { source: source.clone(), read_only: true, flags: MountFlags::default(), id_mapping: None };
         let mount = perform(&MountPlan::Bind(bind)).unwrap();
         assert!(names(&mount).contains(&"file".to_owned()));
         let lowers = vec![path(tree(&top.path().join("1"), "one")), source];
@@ -207,10 +258,20 @@ fn mapped_ids_are_shown_and_unmapped_ones_stored(
         std::os::unix::fs::chown(lower.join("one"), Some(7), Some(8)).unwrap();
         let mut source = path(&lower);
         if nested {
-            let plan = MountPlan::Bind(Bind { source, read_only: false, id_mapping: None });
+            let plan = MountPlan::Bind(Bind {
+                source,
+                read_only: false,
+                flags: MountFlags::default(),
+                id_mapping: None,
+            });
             source = Source::Plan { plan: Box::new(plan), subdirectory: "".into() };
         }
-        let bind = Bind { source: source.clone(), read_only: false, id_mapping: Some(mapping()) };
+        let bind = Bind {
+            source: source.clone(),
+            read_only: false,
+            flags: MountFlags::default(),
+            id_mapping: Some(mapping()),
+        };
         let over = overlay(vec![source], Some(upper(&top.path().join("u"))));
         let over = Overlay { id_mapping: Some(mapping()), ..over };
         for (plan, stored) in
@@ -235,7 +296,8 @@ fn a_kernel_without_id_mapping_says_so(#[values(Kernel::V5_11, Kernel::V5_1)] ke
         let top = scratch();
         let source = path(tree(&top.path().join("1"), "one"));
         let over = overlay(vec![source.clone()], Some(upper(&top.path().join("u"))));
-        let bind = Bind { source, read_only: false, id_mapping: Some(mapping()) };
+        let bind =
+            Bind { source, read_only: false, flags: MountFlags::default(), id_mapping: Some(mapping()) };
         for plan in
             [MountPlan::Bind(bind), MountPlan::Overlay(Overlay { id_mapping: Some(mapping()), ..over })]
         {
@@ -258,11 +320,21 @@ fn what_no_kernel_can_mount_is_refused_before_it_is_tried() {
         assert_eq!(error.kind(), Kind::InvalidInput, "{error}");
     }
     let empty = Some(IdMapping::default());
-    let error = perform(&MountPlan::Bind(Bind { source: path("/"), read_only: true, id_mapping: empty }));
+    let error = perform(&MountPlan::Bind(Bind {
+        source: path("/"),
+        read_only: true,
+        flags: MountFlags::default(),
+        id_mapping: empty,
+    }));
     assert_eq!(error.unwrap_err().kind(), Kind::InvalidInput);
     let map = IdMap { on_disk: 0, shown: 0, count: 10 };
     let twice = Some(IdMapping { users: vec![map, map], groups: vec![map] });
-    let error = perform(&MountPlan::Bind(Bind { source: path("/"), read_only: true, id_mapping: twice }));
+    let error = perform(&MountPlan::Bind(Bind {
+        source: path("/"),
+        read_only: true,
+        flags: MountFlags::default(),
+        id_mapping: twice,
+    }));
     assert_eq!(error.unwrap_err().kind(), Kind::InvalidInput);
 }
 

@@ -19,8 +19,8 @@ use std::path::Path;
 use common::{FEATURES, Kernel, overlay, scratch, tree, upper};
 use layerstore_driver::mount::strings;
 use layerstore_driver::plan::{Bind, IdMap, IdMapping, Overlay, OverlayFeatures, Source};
-use layerstore_driver::{Kind, MountPlan};
-use layerstore_sys::mount::legacy;
+use layerstore_driver::{Kind, MountFlags, MountPlan};
+use layerstore_sys::mount::{Flags, legacy};
 use rstest::rstest;
 
 fn path(path: impl AsRef<Path>) -> Source {
@@ -28,7 +28,7 @@ fn path(path: impl AsRef<Path>) -> Source {
 }
 
 fn bind(source: Source, read_only: bool) -> MountPlan {
-    MountPlan::Bind(Bind { source, read_only, id_mapping: None })
+    MountPlan::Bind(Bind { source, read_only, flags: MountFlags::default(), id_mapping: None })
 }
 
 #[test]
@@ -39,6 +39,20 @@ fn a_bind_says_where_and_how() {
         assert_eq!((&*string.r#type, &*string.source), ("bind", "/a b"));
         assert_eq!(string.options, ["rbind", access]);
     }
+}
+
+#[test]
+fn flags_are_said_as_words() {
+    let flags: MountFlags = "noexec, nodev,suid,nosuid".parse().unwrap();
+    let bind = MountPlan::Bind(Bind { source: path("/a"), read_only: true, flags, id_mapping: None });
+    let over = MountPlan::Overlay(Overlay { flags, ..overlay(vec![path("/a"), path("/b")], None) });
+    for plan in [bind, over] {
+        let [string] = &strings(&plan).unwrap()[..] else { panic!("{plan:?}") };
+        let said: Vec<_> = string.options.iter().filter(|option| option.starts_with("no")).collect();
+        assert_eq!(said, ["nodev", "nosuid", "noexec"]);
+    }
+    let error = "nodev,metacopy=on".parse::<MountFlags>().unwrap_err();
+    assert!(error.kind() == Kind::InvalidInput && error.to_string().contains("metacopy=on"), "{error}");
 }
 
 #[rstest]
@@ -58,7 +72,8 @@ fn the_kernel_takes_what_an_overlay_says(
         let options: Vec<_> = string.options.iter().filter(|option| *option != "ro").cloned().collect();
         let target = top.path().join("mnt");
         std::fs::create_dir(&target).unwrap();
-        legacy::mount(&string.r#type, &string.source, &target, !write, options.join(",").as_bytes()).unwrap();
+        let flags = Flags { read_only: !write, ..Flags::default() };
+        legacy::mount(&string.r#type, &string.source, &target, flags, options.join(",").as_bytes()).unwrap();
         assert!(target.join("one").exists() && target.join("two").exists());
         assert_eq!(std::fs::write(target.join("new"), "").is_ok(), write);
         assert_eq!(odd.join("u/diff/new").exists(), write);
@@ -116,7 +131,12 @@ fn what_needs_descriptors_is_refused_with_the_reason() {
         (bind(odd.clone(), true), "UTF-8"),
         (MountPlan::Overlay(overlay(vec![path("/"), odd], None)), "UTF-8"),
         (
-            MountPlan::Bind(Bind { source: path("/"), read_only: true, id_mapping: mapping.clone() }),
+            MountPlan::Bind(Bind {
+                source: path("/"),
+                read_only: true,
+                flags: MountFlags::default(),
+                id_mapping: mapping.clone(),
+            }),
             "id mapping",
         ),
         (

@@ -84,8 +84,8 @@ pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 pub use error::{Error, Kind, Result};
 pub use layerstore_changeset::{Context, Digest};
 pub use layerstore_driver::{
-    Access, Applied, Capabilities, ChangeKind, CreateOptions, IdMap, IdMapping, LayerId, MountPlan,
-    PathChange, PlanOptions, Registry, Usage,
+    Access, Applied, Capabilities, ChangeKind, CreateOptions, IdMap, IdMapping, LayerId, MountFlags,
+    MountPlan, PathChange, PlanOptions, Registry, Usage,
 };
 pub use layerstore_image::{Compression, ImageDestination, ImageName, ImageSource};
 pub use model::{

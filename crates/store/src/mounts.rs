@@ -102,6 +102,7 @@ impl Store {
             id_mapping: options.id_mapping.clone(),
             volatile: options.volatile,
             label: options.label.clone(),
+            flags: options.flags.unwrap_or(self.mount_flags()),
         };
         let target = match &options.target {
             Some(target) => target.clone(),

@@ -1,7 +1,7 @@
 //! Opening a store: directories, runroot, database, driver, in this order. What a crash left behind is cleared by
 //! [`recover`](crate::recover).
 
-use layerstore_driver::options::CONTAINER_SIZE;
+use layerstore_driver::options::{CONTAINER_SIZE, MOUNT_FLAGS};
 use layerstore_driver::{Driver, DriverFactory, DriverOptions, OpenOptions, Registry, Selection};
 use layerstore_sys as sys;
 use layerstore_sys::Dir;
@@ -41,6 +41,7 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let selected = choice.select(present)?;
     let open = open_options(&config, &*selected.factory)?;
     let container_size = open.options.number(CONTAINER_SIZE.key).filter(|&bytes| bytes > 0);
+    let mount_flags = open.options.mount_flags(MOUNT_FLAGS.key);
     let driver_path = open.root.clone();
     // Before the database is made: a root that is another program's is refused here, and left as it was.
     let driver = selected.factory.open(&open).explain(OPERATION, "")?;
@@ -82,6 +83,7 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
         driver_root,
         driver_reason: selected.reason,
         container_size,
+        mount_flags,
         warnings,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use layerstore_driver::{Driver, Registry};
+use layerstore_driver::{Driver, MountFlags, Registry};
 use layerstore_sys::Dir;
 
 use crate::binding::Bound;
@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) driver_reason: String,
     /// Most bytes of a container that is made without a size of its own.
     pub(crate) container_size: Option<u64>,
+    /// Flags of a mount that asks for none.
+    pub(crate) mount_flags: MountFlags,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -67,6 +69,11 @@ impl Store {
     /// The driver in use.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.0.driver
+    }
+
+    /// The flags of a mount that asks for none, by the configuration (`mountopt`).
+    pub fn mount_flags(&self) -> MountFlags {
+        self.0.mount_flags
     }
 
     /// What a person should know: unknown keys, a driver of last resort, what recovery found.

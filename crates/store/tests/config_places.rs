@@ -168,18 +168,19 @@ fn podmans_file_does_what_it_says_or_says_what_it_ignores() {
          imagestore = \"\"\ntransient_store = true\n\
          [storage.options]\nadditionalimagestores = [\n]\nmount_program = \"/usr/bin/fuse-overlayfs\"\n\
          pull_options = {enable_partial_images = \"true\", use_hard_links = \"false\"}\n\
-         [storage.options.overlay]\nmountopt = \"nodev\"\nsync = \"none\"\nuse_composefs = \"false\"\n\
+         [storage.options.overlay]\nmountopt = \"nodev,metacopy=on\"\nsync = \"none\"\nuse_composefs = \"false\"\n\
          [storage.options.zfs]\nfsname = \"\"\n[storage.options.btrfs]\n[storage.options.thinpool]\n",
     )
     .unwrap();
     assert_eq!(store.driver().name(), "overlay2");
     assert_eq!(store.config().sync.value, SyncMode::None);
+    assert_eq!(store.mount_flags().to_string(), "nodev");
     assert_eq!(
         said(&store, &directory),
         [
             "storage.conf:10: mount_program is ignored: views are mounted by the kernel",
             "storage.conf:11: pull_options is ignored: layers are pulled whole",
-            "storage.conf:13: mountopt is ignored: mounts have the flags that their user asks for",
+            "storage.conf:13: mountopt: metacopy=on is ignored: the driver chooses how its mounts work",
             "storage.conf:6: transient_store is ignored: what dies with a reboot lies in runroot anyway, and \
              costs no sync",
         ]

@@ -1,6 +1,6 @@
 //! What can be configured.
 
-use layerstore_driver::options::CONTAINER_SIZE;
+use layerstore_driver::options::{CONTAINER_SIZE, MOUNT_FLAGS};
 use layerstore_driver::{DriverOptions, OptionKind, OptionSpec};
 
 /// The options of this driver.
@@ -12,6 +12,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         doc: "Threads that write files while a changeset is applied; 0 is one per processor.",
     },
     CONTAINER_SIZE,
+    MOUNT_FLAGS,
 ];
 
 /// The options of one driver, read.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use layerstore_driver::layout::{Layer, Layout, Operation};
 use layerstore_driver::plan::{Bind, Overlay, OverlayFeatures, Source, Upper};
-use layerstore_driver::{Access, Kind, LayerState, MountPlan, PlanOptions, Result};
+use layerstore_driver::{Access, Kind, LayerState, MountFlags, MountPlan, PlanOptions, Result};
 
 use crate::layout::{DIFF, EMPTY, LINKS, WORK, lower};
 use crate::probe::Found;
@@ -46,6 +46,7 @@ pub(crate) fn plan(
         return Ok(MountPlan::Bind(Bind {
             source: Source::Path(directory.join(DIFF)),
             read_only: !writable,
+            flags: options.flags,
             id_mapping: options.id_mapping.clone(),
         }));
     };
@@ -68,6 +69,7 @@ pub(crate) fn plan(
         },
         id_mapping: options.id_mapping.clone(),
         label: options.label.clone(),
+        flags: options.flags,
     }))
 }
 
@@ -87,6 +89,8 @@ fn apart(mut lowers: Vec<Source>, directory: &Path, found: Found, options: &Plan
         features: found.features(),
         id_mapping: options.id_mapping.clone(),
         label: None,
+        // They are those of the view, which is mounted over this one.
+        flags: MountFlags::default(),
     });
     Source::Plan { plan: Box::new(plan), subdirectory: PathBuf::new() }
 }

@@ -10,7 +10,7 @@ use layerstore_changeset::encoding::overlay::Namespace;
 use layerstore_driver::layout::{Memo, Operation, Scratch};
 use layerstore_driver::mount;
 use layerstore_driver::plan::{IdMap, IdMapping, Overlay, OverlayFeatures, Source, Upper};
-use layerstore_driver::{Kind, MountPlan, OpenOptions, Probe, Result};
+use layerstore_driver::{Kind, MountFlags, MountPlan, OpenOptions, Probe, Result};
 use layerstore_sys::fsinfo::FsInfo;
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{self as sys, DeviceId, Dir, Errno};
@@ -182,6 +182,7 @@ fn try_mount(scratch: &Scratch, name: &str, found: Found) -> Result<Found, Missi
         features: OverlayFeatures { volatile: found.volatile, ..found.features() },
         id_mapping: None,
         label: None,
+        flags: MountFlags::default(),
     });
     let mounted = mount::perform(&plan).map_err(|error| Missing {
         reason: format!("the kernel mounts no overlay here: {}", error.message()),
@@ -259,6 +260,7 @@ fn mount_mapped(scratch: &Scratch, found: Found, mapping: IdMapping) -> Result<(
         features: OverlayFeatures { volatile: found.volatile, ..found.features() },
         id_mapping: Some(mapping),
         label: None,
+        flags: MountFlags::default(),
     });
     mount::perform(&plan).map(|_| ()).map_err(|error| Missing::new(error.message()))
 }

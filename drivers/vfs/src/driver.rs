@@ -197,6 +197,7 @@ impl Driver for VfsDriver {
         Ok(MountPlan::Bind(Bind {
             source: Source::Path(self.layers.layout().layer_path(id).join(TREE)),
             read_only: options.access == Access::ReadOnly,
+            flags: options.flags,
             id_mapping: options.id_mapping.clone(),
         }))
     }

@@ -203,6 +203,7 @@ impl Driver for PlainDriver {
         Ok(MountPlan::Bind(Bind {
             source: Source::Path(self.layers.layout().layer_path(id).join("tree")),
             read_only: options.access == Access::ReadOnly,
+            flags: options.flags,
             id_mapping: options.id_mapping.clone(),
         }))
     }

@@ -71,7 +71,10 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
             let layer = store.layer(&id)?;
             let writable = !ro && layer.kind == layerstore::LayerKind::Active;
             let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
-            let plan = store.layer_plan(&id, &PlanOptions { access, ..PlanOptions::default() })?;
+            let plan = store.layer_plan(
+                &id,
+                &PlanOptions { access, flags: store.mount_flags(), ..PlanOptions::default() },
+            )?;
             Ok(output::json(&plan)?)
         }
         Layer::Remove { id } => {

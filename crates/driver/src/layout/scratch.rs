@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{self as sys, DeviceId, Dir, Errno, FileType, lock, lock::Lock};
 
+use crate::flags::MountFlags;
 use crate::mount;
 use crate::plan::{Bind, IdMap, IdMapping, MountPlan, Source};
 
@@ -157,6 +158,7 @@ impl Scratch {
         let plan = MountPlan::Bind(Bind {
             source: Source::Path(self.path.clone()),
             read_only: true,
+            flags: MountFlags::default(),
             id_mapping: Some(IdMapping { users: ids.clone(), groups: ids }),
         });
         mount::perform(&plan).is_ok()

@@ -70,18 +70,14 @@ fn bind(plan: &Bind) -> Result<OwnedFd, Try> {
     let mount = clone(&source)?;
     let namespace = plan.id_mapping.as_ref().map(user_namespace).transpose()?;
     let attributes = Attributes {
-        read_only: plan.read_only,
+        flags: plan.flags.of_mount(plan.read_only),
         user_namespace: namespace.as_ref().map(|namespace| namespace.as_fd()),
         private: true,
     };
     match mount::set_attributes(mount.as_fd(), &attributes) {
-        // Without the call the copy is as private as its source, and cannot be made read-only.
+        // Without the call the copy is as private as its source, and cannot be given flags.
         Err(error) if error.errno() == Errno::NOSYS && plan.id_mapping.is_none() => {
-            if plan.read_only {
-                Err(Try::Otherwise(error))
-            } else {
-                Ok(mount)
-            }
+            if attributes.flags.is_empty() { Ok(mount) } else { Err(Try::Otherwise(error)) }
         }
         Err(error) if plan.id_mapping.is_some() => Err(error::id_mapping(error, mount.as_fd()).into()),
         result => result.map(|()| mount).map_err(|error| failed(error).into()),
@@ -144,7 +140,7 @@ fn overlay(plan: &Overlay) -> Result<OwnedFd, Try> {
         Errno::INVAL if !layers.detached.is_empty() => Try::Otherwise(error),
         _ => failed(error).into(),
     })?;
-    Ok(context.mount(overlay::is_read_only(plan)).map_err(failed)?)
+    Ok(context.mount(overlay::flags(plan)).map_err(failed)?)
 }
 
 /// Makes an overlay as the user that the mapping shows for the superuser on disk, if there is something to write:

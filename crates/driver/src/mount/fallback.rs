@@ -7,7 +7,7 @@
 //! | layers as descriptors | 6.13 | their path in `/proc/self/fd` ([`detached`](super::detached)) |
 //! | detached mounts as layers | 6.14 | attached ones, in a namespace that nobody sees |
 //! | copying a detached mount | 6.15 | the same |
-//! | `mount_setattr` | 5.12 | `mount(2)` with remount,bind,ro; no id mapping |
+//! | `mount_setattr` | 5.12 | `mount(2)` with remount,bind; no id mapping |
 //! | `openat2` | 5.6 | a walk (`layerstore_sys::resolve`) |
 //! | `statmount` | 6.8 | `/proc/PID/mountinfo` (`layerstore_sys::mountinfo`) |
 //!
@@ -143,8 +143,9 @@ impl Workshop {
                 mount::attach(mount.as_fd(), mount::open_directory(through)?.as_fd())?;
             }
         }
-        if plan.read_only {
-            legacy::remount_read_only(place)?;
+        let flags = plan.flags.of_mount(plan.read_only);
+        if !flags.is_empty() {
+            legacy::add_flags(place, flags)?;
         }
         Ok(())
     }
@@ -189,11 +190,9 @@ impl Workshop {
             let message = format!("{} layers do not fit into a page of mount options", plan.lowers.len());
             return Err(Error::new(Kind::LimitExceeded, MOUNT, message).into());
         }
-        let read_only = overlay::is_read_only(plan);
-        legacy::among_descriptors(|| {
-            legacy::mount("overlay", "overlay", through, read_only, options.as_bytes())
-        })
-        .map_err(|error| error::overlay(error).into())
+        let flags = overlay::flags(plan);
+        legacy::among_descriptors(|| legacy::mount("overlay", "overlay", through, flags, options.as_bytes()))
+            .map_err(|error| error::overlay(error).into())
     }
 }
 

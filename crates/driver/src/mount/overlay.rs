@@ -1,5 +1,6 @@
 //! What every way of mounting an overlay has in common: its options, and what a volatile mount leaves behind.
 
+use layerstore_sys::mount::Flags;
 use layerstore_sys::{self as sys, Dir, Errno};
 
 use crate::plan::{MountPlan, Overlay, OverlayFeatures, Source, Upper};
@@ -74,7 +75,7 @@ pub(super) fn maps_itself(source: &Source) -> bool {
     }
 }
 
-/// Whether the kernel itself refuses writing: there is no upper directory.
-pub(super) fn is_read_only(overlay: &Overlay) -> bool {
-    overlay.upper.is_none()
+/// The flags of its mount. One without an upper directory is read-only by itself, and says so.
+pub(super) fn flags(overlay: &Overlay) -> Flags {
+    overlay.flags.of_mount(overlay.upper.is_none())
 }

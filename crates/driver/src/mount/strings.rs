@@ -35,7 +35,7 @@ fn bind(plan: &Bind) -> Result<MountString> {
     Ok(MountString {
         r#type: "bind".to_owned(),
         source: text(path(&plan.source)?)?.to_owned(),
-        options: vec!["rbind".to_owned(), access.to_owned()],
+        options: ["rbind", access].into_iter().chain(plan.flags.words()).map(str::to_owned).collect(),
     })
 }
 
@@ -53,6 +53,7 @@ fn overlay(plan: &Overlay) -> Result<MountString> {
     }
     let lowers = plan.lowers.iter().map(|lower| Ok(escape(text(path(lower)?)?)));
     options.push(format!("lowerdir={}", lowers.collect::<Result<Vec<_>>>()?.join(":")));
+    options.extend(plan.flags.words().map(str::to_owned));
     options.extend(overlay::join(&overlay::known_options(&plan.features)));
     if let Some(label) = &plan.label {
         super::error::check_selinux()?;

@@ -19,8 +19,8 @@ use layerstore_changeset::tree::{Applied, PathChange, Usage};
 use layerstore_changeset::{ChangeSink, ChangeSource, Context};
 use layerstore_driver::plan::{Bind, IdMap, IdMapping, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{
-    Access, Base, Capabilities, CreateOptions, Driver, Error, Kind, LayerId, LayerInfo, Leases, MountPlan,
-    PlanOptions, Recovered, Result,
+    Access, Base, Capabilities, CreateOptions, Driver, Error, Kind, LayerId, LayerInfo, Leases, MountFlags,
+    MountPlan, PlanOptions, Recovered, Result,
 };
 use layerstore_sys::seccomp;
 
@@ -105,7 +105,7 @@ pub const FEATURES: OverlayFeatures = OverlayFeatures {
 };
 
 pub fn overlay(lowers: Vec<Source>, upper: Option<Upper>) -> Overlay {
-    Overlay { lowers, upper, features: FEATURES, id_mapping: None, label: None }
+    Overlay { lowers, upper, features: FEATURES, id_mapping: None, label: None, flags: MountFlags::default() }
 }
 
 /// The names at the top of a directory given by descriptor.
@@ -204,11 +204,21 @@ impl Driver for Plain {
                 let source =
                     Source::Plan { plan: Box::new(MountPlan::Overlay(plan)), subdirectory: "sub".into() };
                 let read_only = options.access == Access::ReadOnly;
-                return Ok(MountPlan::Bind(Bind { source, read_only, id_mapping: None }));
+                return Ok(MountPlan::Bind(Bind {
+                    source,
+                    read_only,
+                    flags: MountFlags::default(),
+                    id_mapping: None,
+                }));
             }
             "overlay-of-plan" => {
                 tree(&self.root.join("base/sub"), "from-sub");
-                let plan = MountPlan::Bind(Bind { source: base, read_only: true, id_mapping: None });
+                let plan = MountPlan::Bind(Bind {
+                    source: base,
+                    read_only: true,
+                    flags: MountFlags::default(),
+                    id_mapping: None,
+                });
                 let lower = Source::Plan { plan: Box::new(plan), subdirectory: "sub".into() };
                 return Ok(MountPlan::Overlay(overlay(vec![lower], Some(own("overlay-of-plan")))));
             }
@@ -219,14 +229,24 @@ impl Driver for Plain {
             }
             "mapped-bind" => {
                 tree(&self.root.join("base"), "from-sub");
-                return Ok(MountPlan::Bind(Bind { source: base, read_only: false, id_mapping: mapping }));
+                return Ok(MountPlan::Bind(Bind {
+                    source: base,
+                    read_only: false,
+                    flags: MountFlags::default(),
+                    id_mapping: mapping,
+                }));
             }
             _ => {}
         }
         let upper = upper(&self.root.join(id.as_str()));
         if options.access == Access::ReadOnly {
             if id.as_str() == "base" {
-                return Ok(MountPlan::Bind(Bind { source: base, read_only: true, id_mapping: None }));
+                return Ok(MountPlan::Bind(Bind {
+                    source: base,
+                    read_only: true,
+                    flags: MountFlags::default(),
+                    id_mapping: None,
+                }));
             }
             let own = Source::Path(upper.directory.join(upper.upper));
             return Ok(MountPlan::Overlay(overlay(vec![own, base], None)));

@@ -24,7 +24,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("imagestore", "images and containers share one root"),
     ("inodes", "the number of a container's files is not limited"),
     ("mount_program", "views are mounted by the kernel"),
-    ("mountopt", "mounts have the flags that their user asks for"),
+    ("mountopt", "the driver has no flags for its mounts"),
     ("override_kernel_check", "what the kernel can do is tried out"),
     ("pull_options", "layers are pulled whole"),
     ("root-auto-userns-user", "id mappings are given with each mount"),

@@ -4,7 +4,7 @@
 //! A file may be newer than the program, or another program's: a driver or option in it that is not known is a
 //! warning. A flag or variable was typed for this program: there it is an error.
 
-use layerstore_driver::{DriverFactory, Registry};
+use layerstore_driver::{DriverFactory, MountFlags, OptionKind, OptionSpec, Registry};
 
 use super::suggest::nearest;
 use super::{Config, Origin, Setting, SyncMode, foreign};
@@ -26,7 +26,11 @@ impl Config {
         for (driver, options) in std::mem::take(&mut self.options) {
             match registry.get(&driver) {
                 Ok(factory) => {
-                    let options: Vec<_> = options.into_iter().filter(|o| self.keeps(&**factory, o)).collect();
+                    let mut options: Vec<_> = options.into_iter().collect();
+                    options.retain_mut(|option| {
+                        self.reduce(factory.options(), option);
+                        self.keeps(&**factory, option)
+                    });
                     self.options.entry(factory.name().to_owned()).or_default().extend(options);
                 }
                 Err(_) => self.warn_of_driver(&driver, options.values().next(), &known),
@@ -35,9 +39,10 @@ impl Config {
         // An option for whichever driver is selected counts if one of those that may be selected has it.
         let named = self.driver.value.as_deref().and_then(|name| registry.get(name).ok());
         let candidates: Vec<_> = named.map_or_else(|| registry.factories().collect(), |one| vec![one]);
-        for option in std::mem::take(&mut self.selected_options) {
+        for mut option in std::mem::take(&mut self.selected_options) {
             let has = candidates.iter().any(|factory| has(&***factory, &option.0));
             if has || !matches!(option.1.origin, Origin::File { .. }) {
+                self.reduce(candidates.iter().flat_map(|factory| factory.options()), &mut option);
                 self.selected_options.push(option);
             } else if !foreign::is_off_text(&option.1.value) {
                 self.warn_of_option(&option, candidates.iter().flat_map(|factory| factory.options()));
@@ -103,10 +108,33 @@ impl Config {
         false
     }
 
+    /// Leaves of a file's mount flags those that are known here: podman's may set features of the overlay, too.
+    fn reduce<'s>(
+        &mut self,
+        schema: impl IntoIterator<Item = &'s OptionSpec>,
+        (key, setting): &mut (String, Setting<String>),
+    ) {
+        let mut specs = schema.into_iter().filter(|spec| spec.key == *key);
+        let by_hand = !matches!(setting.origin, Origin::File { .. });
+        if by_hand || !specs.any(|spec| spec.kind == OptionKind::MountFlags) {
+            return;
+        }
+        let words = setting.value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let (known, others): (Vec<_>, Vec<_>) = words.partition(|word| MountFlags::default().apply(word));
+        if !others.is_empty() {
+            self.warnings.push(format!(
+                "{}: {key}: {} is ignored: the driver chooses how its mounts work",
+                setting.origin,
+                others.join(",")
+            ));
+        }
+        setting.value = known.join(",");
+    }
+
     fn warn_of_option<'s>(
         &mut self,
         (key, setting): &(String, Setting<String>),
-        known: impl IntoIterator<Item = &'s layerstore_driver::OptionSpec>,
+        known: impl IntoIterator<Item = &'s OptionSpec>,
     ) {
         let what = match foreign::option(key) {
             Some(reason) => format!("{key} is ignored: {reason}"),

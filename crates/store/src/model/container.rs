@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use layerstore_changeset::Digest;
-use layerstore_driver::{IdMapping, LayerId};
+use layerstore_driver::{IdMapping, LayerId, MountFlags};
 
 /// A container: a writable layer over an image.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -55,4 +55,7 @@ pub struct MountOptions {
     pub id_mapping: Option<IdMapping>,
     /// An SELinux label for every file.
     pub label: Option<String>,
+    /// What the mount refuses or leaves out; none for what the configuration says
+    /// ([`Store::mount_flags`](crate::Store::mount_flags)).
+    pub flags: Option<MountFlags>,
 }

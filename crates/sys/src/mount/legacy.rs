@@ -4,26 +4,26 @@
 //! descriptors, resolved in `/proc/thread-self/fd` as the working directory of a thread of its own: 500 layers
 //! with any byte in their paths fit, and the process's working directory never moves.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use super::Flags;
 use crate::error::{Errno, Error, Result, call, show};
 
 /// Mounts with options as one text of at most a page less one byte.
 ///
 /// # Errors
 /// Those of `mount`; `EINVAL` for options that the file system does not know.
-pub fn mount(kind: &str, source: &str, target: &Path, read_only: bool, options: &[u8]) -> Result<()> {
+pub fn mount(kind: &str, source: &str, target: &Path, flags: Flags, options: &[u8]) -> Result<()> {
     let options = std::ffi::CString::new(options).map_err(|_| {
         Error::new("mount", format!("{}, options with a NUL byte", show(target)), Errno::INVAL)
     })?;
-    let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     call(
         "mount",
         || format!("{}, {kind}, {}", show(target), options.to_bytes().escape_ascii()),
-        || rustix::mount::mount(source, target, kind, flags, options.as_c_str()),
+        || rustix::mount::mount(source, target, kind, flags.of_mount(), options.as_c_str()),
     )
 }
 
@@ -39,15 +39,17 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
     )
 }
 
-/// Makes the bind mount at a path read-only, and leaves its file system as it is.
+/// Adds flags to the bind mount at a path, and leaves its file system as it is. The call takes away what it is not
+/// told again, so those that the mount has are told, too.
 ///
 /// # Errors
-/// Those of `mount`.
-pub fn remount_read_only(target: &Path) -> Result<()> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY;
+/// Those of `open`, `fstatfs` and `mount`.
+pub fn add_flags(target: &Path, flags: Flags) -> Result<()> {
+    let had = super::flags_of(super::open_directory(target)?.as_fd())?;
+    let flags = MountFlags::BIND | flags.and(had).of_mount();
     call(
         "mount",
-        || format!("{}, remount,bind,ro", show(target)),
+        || format!("{}, remount,{flags:?}", show(target)),
         || rustix::mount::mount_remount(target, flags, c""),
     )
 }
@@ -97,7 +99,7 @@ pub fn in_private_namespace<T: Send, E: Send + From<Error>>(
     on_thread(|| {
         unshare_mounts()?;
         let scratch = scratch_mount_point()?;
-        mount("tmpfs", "tmpfs", scratch, false, b"mode=0700,size=1m")?;
+        mount("tmpfs", "tmpfs", scratch, Flags::default(), b"mode=0700,size=1m")?;
         call("chdir", || "/proc/self/fd".to_owned(), || rustix::process::chdir("/proc/self/fd"))?;
         work(scratch)
     })

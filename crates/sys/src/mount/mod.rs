@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "mount_setattr, which no crate wraps")]
 
+mod flags;
 pub mod legacy;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string,
+    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string,
 };
 
+pub use self::flags::{Flags, flags_of};
 use crate::error::{Error, Result, call, last_errno, show};
 
 /// A file system that is being configured.
@@ -76,8 +78,8 @@ impl FsContext {
     ///
     /// # Errors
     /// Those of `fsmount`.
-    pub fn mount(&self, read_only: bool) -> Result<OwnedFd> {
-        let attributes = if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    pub fn mount(&self, flags: Flags) -> Result<OwnedFd> {
+        let attributes = flags.attributes();
         self.explained(call(
             "fsmount",
             || self.kind.to_owned(),
@@ -175,8 +177,8 @@ pub fn unmount_lazily(path: &Path) -> Result<()> {
 /// What [`set_attributes`] changes of a mount.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attributes<'a> {
-    /// Refuses writing through this mount.
-    pub read_only: bool,
+    /// Flags to set; those that are not set here stay as they are.
+    pub flags: Flags,
     /// Shows ids as this user namespace maps them; only once, on a mount that nobody has seen.
     pub user_namespace: Option<BorrowedFd<'a>>,
     /// Passes no mount below it on to others and takes none from them (`MS_PRIVATE`).
@@ -193,17 +195,18 @@ struct MountAttr {
     user_namespace: u64,
 }
 
-const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+/// Not a bit but a number of two: whoever sets how access times are kept has to clear how they were.
+const MOUNT_ATTR__ATIME: u64 = 0x70;
 
 /// Changes a mount, all at once or not at all (Linux 5.12).
 ///
 /// # Errors
 /// `ENOSYS`; `EINVAL` where the file system cannot map ids or they are mapped already; `EPERM`.
 pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes<'_>) -> Result<()> {
-    let mut raw = MountAttr::default();
-    if attributes.read_only {
-        raw.set |= MOUNT_ATTR_RDONLY;
+    let mut raw = MountAttr { set: u64::from(attributes.flags.attributes().bits()), ..MountAttr::default() };
+    if attributes.flags.noatime {
+        raw.clear = MOUNT_ATTR__ATIME;
     }
     if let Some(namespace) = attributes.user_namespace {
         raw.set |= MOUNT_ATTR_IDMAP;

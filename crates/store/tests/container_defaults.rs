@@ -1,10 +1,11 @@
-//! Containers of limited size through the public door, on btrfs with quotas and where there are none.
+//! What the configuration says of every container, through the public door: its size, on btrfs with quotas and where
+//! there are none, and the flags of its mount.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
 mod common;
 
 use common::*;
-use layerstore::{ContainerOptions, Context, Kind, MountOptions, Origin, Setting};
+use layerstore::{ContainerOptions, Context, Kind, MountFlags, MountOptions, Origin, Setting};
 use layerstore_testkit::scratch::FileSystem;
 use rstest::rstest;
 
@@ -12,9 +13,13 @@ const LIMIT: u64 = 16 << 20;
 
 /// A configuration that says how large containers may get.
 fn sized(path: &std::path::Path, driver: &str) -> layerstore::Config {
+    with_option(path, driver, "size", "16m")
+}
+
+fn with_option(path: &std::path::Path, driver: &str, key: &str, value: &str) -> layerstore::Config {
     let mut config = config_at(path, driver);
-    let size = Setting { value: "16m".to_owned(), origin: Origin::Default };
-    config.options.entry(driver.to_owned()).or_default().insert("size".to_owned(), size);
+    let setting = Setting { value: value.to_owned(), origin: Origin::Flag("--driver-opt") };
+    config.options.entry(driver.to_owned()).or_default().insert(key.to_owned(), setting);
     config
 }
 
@@ -54,4 +59,31 @@ fn where_the_size_cannot_be_limited_the_container_is_not_made() {
     assert!(error.to_string().contains("btrfs with quotas"), "{error}");
     assert!(store.containers().unwrap().is_empty());
     assert_eq!(store.driver().layers().unwrap().len(), store.info().unwrap().layers as usize);
+}
+
+#[rstest]
+fn a_mount_has_the_flags_in_the_configuration_or_its_own(#[values("overlay2", "vfs")] driver: &str) {
+    let scratch = Scratch::new();
+    let store = open(with_option(scratch.path(), driver, "mountopt", "nodev,noexec")).unwrap();
+    small().pull(&store, &["small"]).unwrap();
+    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+    let own = MountFlags { nosuid: true, ..MountFlags::default() };
+    for (flags, runs) in [(None, false), (Some(own), true), (None, false)] {
+        let place = store.mount(&made.id, &MountOptions { flags, ..MountOptions::default() }).unwrap();
+        let program = place.join("program");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let ran = std::process::Command::new(&program).status();
+        assert_eq!(ran.is_ok(), runs, "{flags:?}: {ran:?}");
+        store.unmount(&made.id, None).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_flag_of_a_mount_is_refused_when_it_was_typed() {
+    let scratch = Scratch::new();
+    let error = open(with_option(scratch.path(), "overlay2", "mountopt", "nodve")).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput);
+    assert!(error.to_string().contains("mountopt: \"nodve\" is no flag of a mount"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("nodev")), "{:?}", error.hint());
 }
