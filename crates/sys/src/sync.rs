@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::dir::Dir;
 use crate::error::{Result, call};
+use crate::file::File;
 use crate::stat::FileType;
 
 /// Entries that wait for a thread, each with its directory open.
@@ -32,12 +33,7 @@ pub fn tree(dir: &Dir, threads: usize) -> Result<()> {
     let mut walk = Walk { pending: vec![(dir.clone(), None)], found: Vec::new() };
     let mut few = Vec::with_capacity(FEW);
     while few.len() < FEW {
-        let Some(job) = walk.next()? else {
-            // Files first: writing their data changes their inodes once more, and the same commit takes the
-            // directories along.
-            few.sort_by_key(|job| matches!(job, Job::Names(_)));
-            return few.into_iter().try_for_each(Job::run);
-        };
+        let Some(job) = walk.next()? else { return at_once(few) };
         few.push(job);
     }
     let (sender, receiver) = sync_channel(BACKLOG);
@@ -52,6 +48,40 @@ pub fn tree(dir: &Dir, threads: usize) -> Result<()> {
         }
         result
     })
+}
+
+/// Makes a few things durable with as few commits of the journal as the file system allows. The data of all files is
+/// on its way before the first `fsync`, because writing it allocates blocks, and that is one more change of each inode:
+/// the first commit then takes along what the other files and the directories would each have committed for.
+fn at_once(jobs: Vec<Job>) -> Result<()> {
+    let mut files = Vec::with_capacity(FEW);
+    let mut directories = Vec::with_capacity(FEW);
+    for job in jobs {
+        match job {
+            Job::Names(dir) => directories.push(dir),
+            Job::File(dir, name) => {
+                if let Some(file) = open(&dir, &name)? {
+                    // It only hurries: where it cannot, `fsync` writes.
+                    let _ = file.begin_write_back();
+                    files.push((dir, name, file));
+                }
+            }
+        }
+    }
+    files.iter().try_for_each(|(dir, name, file)| fsync(dir, name, file))?;
+    directories.iter().try_for_each(Dir::sync)
+}
+
+/// Opens a file; none when somebody removed it: then there is nothing to make durable.
+fn open(dir: &Dir, name: &[u8]) -> Result<Option<File>> {
+    match dir.open_file(name) {
+        Err(error) if error.is_not_found() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn fsync(dir: &Dir, name: &[u8], file: &File) -> Result<()> {
+    call("fsync", || dir.show(name), || rustix::fs::fsync(file.as_fd()))
 }
 
 /// Gives every job to the threads, which are gone only when this has ended.
@@ -81,11 +111,9 @@ impl Job {
     fn run(self) -> Result<()> {
         match self {
             Self::Names(dir) => dir.sync(),
-            Self::File(dir, name) => match dir.open_file(&name) {
-                // Somebody removed it: there is nothing to make durable.
-                Err(error) if error.is_not_found() => Ok(()),
-                Err(error) => Err(error),
-                Ok(file) => call("fsync", || dir.show(&name), || rustix::fs::fsync(file.as_fd())),
+            Self::File(dir, name) => match open(&dir, &name)? {
+                Some(file) => fsync(&dir, &name, &file),
+                None => Ok(()),
             },
         }
     }
