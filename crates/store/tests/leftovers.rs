@@ -3,11 +3,18 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use common::{Scratch, config_at, listing, open, small};
-use layerstore::{ContainerOptions, Context, CreateOptions, LayerId, Store};
+use layerstore::{
+    CheckOptions, ContainerOptions, Context, CreateOptions, LayerId, Registry, Store, StoreOptions,
+};
+use layerstore_conformance::saboteur::{Sabotage, broken, named};
+use layerstore_driver::Driver;
 use layerstore_testkit::scratch::{FileSystem, Scratch as Disk};
+use layerstore_vfs::Vfs;
 
 /// A store with an image on a file system that knows immutable directories.
 fn on_disk() -> (Disk, Store) {
@@ -37,6 +44,36 @@ fn an_image_goes_although_a_layer_without_a_row_lies_on_it(#[case] driver: &str)
     store.remove_image(&id.to_string(), true).unwrap();
     assert!(store.layers().unwrap().is_empty());
     assert!(store.driver().layers().unwrap().is_empty(), "the layers and what lay on them are gone");
+}
+
+/// A driver that has each layer in use at the first look, as by a child that somebody else removes at this moment.
+#[derive(Debug, Default)]
+struct InUseAtFirst(Mutex<BTreeSet<LayerId>>);
+
+impl Sabotage for InUseAtFirst {
+    fn remove(&self, driver: &dyn Driver, id: &LayerId) -> layerstore_driver::Result<()> {
+        if self.0.lock().unwrap().insert(id.clone()) {
+            let error = layerstore_driver::Error::new(
+                layerstore_driver::Kind::InUse,
+                "remove layer",
+                "it has children",
+            );
+            return Err(error.with_layer(id));
+        }
+        driver.remove(id)
+    }
+}
+
+#[rstest::rstest]
+fn a_layer_goes_although_what_lay_on_it_went_only_between_two_looks() {
+    let scratch = Scratch::new();
+    let registry = Registry::new().with(named("vfs", broken::<InUseAtFirst>(Arc::new(Vfs))));
+    let store = Store::open(StoreOptions { config: config_at(scratch.path(), "vfs"), registry }).unwrap();
+    let id = small().pull(&store, &["small:1"]).unwrap().id;
+    store.remove_image(&id.to_string(), false).unwrap();
+    assert!(store.driver().layers().unwrap().is_empty(), "nothing waits for a gc");
+    assert!(store.layers().unwrap().is_empty());
+    assert!(store.check(CheckOptions::default(), &Context::new()).unwrap().findings.is_empty());
 }
 
 /// A power cut in a pull: the layer's directory reached the disk, what lies in it did not, and no row knows it.
