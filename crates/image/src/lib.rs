@@ -31,6 +31,7 @@ mod reference;
 mod resolve;
 mod rootfs;
 mod source;
+mod spool;
 mod tarball;
 mod transfer;
 mod verify;

@@ -25,7 +25,7 @@ use crate::media::{Compression, Format};
 use crate::name::ImageName;
 use crate::oci::no_layer;
 use crate::source::{ImageSource, Layer, OpenOptions, Verify};
-use crate::tarball::open_file;
+use crate::spool::open_file;
 use crate::transfer::transfer;
 use crate::verify::Verified;
 

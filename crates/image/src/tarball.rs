@@ -8,24 +8,20 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use layerstore_changeset::{Code, RelPath};
 use layerstore_sys as sys;
-use layerstore_sys::{Dir, FileType, Temporary};
 use tar::{EntryType, Header, PaxExtensions};
 
 use crate::blobs::Section;
-use crate::compress;
 use crate::document::{self, READ};
 use crate::error::{Error, Result};
-use crate::media::Compression;
 use crate::source::OpenOptions;
-use crate::transfer::transfer;
+use crate::spool::{BLOCK, Spool};
 
-const BLOCK: u64 = 512;
 /// Most members; an image of 500 layers in docker's old form has 2,000.
 const MAX_MEMBERS: usize = 100_000;
 /// Largest extension header (a long name, PAX records).
@@ -66,9 +62,9 @@ impl TarBall {
     /// Opens the archive at `path`. One that is compressed or no regular file is unpacked into a file without a
     /// name first.
     pub(crate) fn open(path: &Path, options: &OpenOptions, subject: &str) -> Result<Self> {
-        let file = open_uncompressed(path, options, subject)?;
-        let found = index(&file, subject)?;
-        Ok(Self { file, found })
+        let mut file = Spool::open_uncompressed(path, options, subject)?;
+        let found = index(&mut file)?;
+        Ok(Self { file: Arc::new(file.into_file()), found })
     }
 
     /// Whether there is a member of this name.
@@ -122,69 +118,9 @@ impl TarBall {
     }
 }
 
-/// Opens a file so that it can be read at any offset: what is no regular file is copied to one without a name.
-pub(crate) fn open_file(path: &Path, options: &OpenOptions, subject: &str) -> Result<sys::File> {
-    let system = |error| Error::system(READ, subject, error);
-    let is_regular = sys::fs::stat(path).map_err(system)?.is_none_or(|stat| stat.kind == FileType::Regular);
-    if is_regular {
-        return sys::fs::open_regular(path).map_err(system);
-    }
-    spool(sys::fs::open_file(path).map_err(system)?, options, subject)
-}
-
-/// The start of a stream, of which nothing is copied that begins like no archive: an endless one would fill the disk.
-fn start_of(stream: &mut impl Read, subject: &str) -> Result<Vec<u8>> {
-    let no_archive = || Error::refused(Code::BadHeader, READ, subject, "it is no tar archive");
-    let mut start = Vec::new();
-    let mut read = |count, start: &mut Vec<u8>| {
-        let read = stream.by_ref().take(count).read_to_end(start);
-        read.map_err(|error| Error::from_io(READ, subject, error))
-    };
-    read(BLOCK, &mut start)?;
-    let kind = Compression::detect(&start).map_err(|error| Error::changeset(READ, subject, error))?;
-    match start.first_chunk() {
-        _ if kind != Compression::None => {}
-        Some(block) if layerstore_changeset::tar::is_header(block) => {}
-        // An archive of nothing is zeros to its end.
-        Some(block) if block.iter().all(|&byte| byte == 0) => {
-            if read(MAX_EXTENSION, &mut start)? as u64 == MAX_EXTENSION {
-                return Err(no_archive());
-            }
-        }
-        Some(_) => return Err(no_archive()),
-        None => {
-            let reason = "the archive ends early or is no tar";
-            return Err(Error::refused(Code::Truncated, READ, subject, reason));
-        }
-    }
-    Ok(start)
-}
-
-/// As [`open_file`], uncompressed.
-fn open_uncompressed(path: &Path, options: &OpenOptions, subject: &str) -> Result<Arc<sys::File>> {
-    let refuse = |error| Error::changeset(READ, subject, error);
-    let file = Arc::new(open_file(path, options, subject)?);
-    let whole = compress::whole(Arc::clone(&file));
-    if compress::detect(&whole).map_err(refuse)? == Compression::None {
-        return Ok(file);
-    }
-    spool(compress::decoder(whole).map_err(refuse)?, options, subject).map(Arc::new)
-}
-
-/// Copies a stream into a file without a name.
-fn spool(mut stream: impl Read, options: &OpenOptions, subject: &str) -> Result<sys::File> {
-    let start = start_of(&mut stream, subject)?;
-    let system = |error| Error::system(READ, subject, error);
-    let dir = Dir::open(&options.temporary).map_err(system)?;
-    let mut file = Temporary::new(&dir, 0o600).map_err(system)?;
-    transfer(&mut io::Cursor::new(start).chain(stream), file.file_mut(), subject, &options.context)?;
-    Ok(file.into_file())
-}
-
-/// Finds every member.
-fn index(file: &sys::File, subject: &str) -> Result<Found> {
-    let system = |error| Error::system(READ, subject, error);
-    let length = file.stat().map_err(system)?.size;
+/// Finds every member. Nothing is read beyond the mark at the archive's end.
+fn index(file: &mut Spool<'_>) -> Result<Found> {
+    let subject = file.subject;
     let mut archive = Found::default();
     let mut extension = Extension::default();
     let mut at = 0;
@@ -195,7 +131,8 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
             Error::refused(code, READ, subject, format!("{reason} (at byte {at} of the archive)"))
         };
         let mut block = [0; BLOCK as usize];
-        if file.read_full_at(&mut block, at).map_err(system)? < block.len() {
+        let length = file.reach(at + BLOCK)?;
+        if file.read_full_at(&mut block, at)? < block.len() {
             // Archives that end without an end mark are accepted by every reader; half a block is not.
             if at == length && count > 0 && extension.kinds.is_empty() {
                 break;
@@ -225,8 +162,11 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
             return Err(refuse(Code::BadSparse, "a sparse file in many pieces"));
         }
         let data = at + BLOCK;
-        let end = data.checked_add(size).filter(|end| *end <= length);
-        let end = end.ok_or_else(|| refuse(Code::Truncated, "a member reaches beyond the end"))?;
+        let beyond = || refuse(Code::Truncated, "a member reaches beyond the end");
+        let end = data.checked_add(size).ok_or_else(beyond)?;
+        if file.reach(end)? < end {
+            return Err(beyond());
+        }
         count += 1;
         if count > MAX_MEMBERS {
             return Err(refuse(Code::LimitExceeded, "the archive has more than 100,000 members"));
@@ -236,7 +176,7 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
                 return Err(refuse(Code::BadExtension, "an extension header has more than 1 MiB"));
             }
             let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-            file.read_full_at(&mut bytes, data).map_err(system)?;
+            file.read_full_at(&mut bytes, data)?;
             extension.take_in(kind, &bytes).map_err(|reason| refuse(Code::BadExtension, reason))?;
         } else {
             let found = std::mem::take(&mut extension).member(header, data, end);
@@ -259,7 +199,8 @@ fn index(file: &sys::File, subject: &str) -> Result<Found> {
             }
         }
         // A last member without its padding is what Go readers accept too.
-        at = end.next_multiple_of(BLOCK).min(length);
+        let padded = end.next_multiple_of(BLOCK);
+        at = padded.min(file.reach(padded)?);
     }
     Ok(archive)
 }

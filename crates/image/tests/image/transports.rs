@@ -156,6 +156,28 @@ fn compress(bytes: Vec<u8>, compression: Option<Compression>) -> Vec<u8> {
     }
 }
 
+/// A bomb: 256 MiB of zeros behind the archive's end, and the stream breaks off in their midst.
+#[rstest]
+#[case::gzip(Compression::Gzip)]
+#[case::zstd(Compression::Zstd)]
+fn nothing_behind_the_end_of_a_compressed_archive_is_unpacked(
+    #[values("oci-archive", "docker-archive")] transport: &str,
+    #[case] compression: Compression,
+) {
+    let (_guard, dir) = scratch();
+    let file = dir.join("image.tar");
+    let reference = format!("{transport}:{}", file.display());
+    let config = write_image(&format!("{reference}:bomb:v1"), &layers(), &CreateOptions::default()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.resize(bytes.len() + (256 << 20), 0);
+    let mut bomb = compress(bytes, Some(compression));
+    bomb.truncate(bomb.len() - 1024);
+    std::fs::write(&file, bomb).unwrap();
+    let image = read_image(&reference).unwrap();
+    assert_eq!(image.config().image_id(), config.image_id());
+    check_layers(&*image);
+}
+
 #[rstest]
 #[case::plain(None)]
 #[case::gzip(Some(Compression::Gzip))]
