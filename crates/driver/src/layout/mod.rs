@@ -41,6 +41,7 @@ mod recover;
 mod replace;
 mod root;
 mod scratch;
+mod seal;
 mod staging;
 
 pub use layers::Layers;

@@ -29,6 +29,7 @@ mod link;
 mod places;
 mod put;
 mod resolve;
+mod vacate;
 
 use std::collections::HashMap;
 
