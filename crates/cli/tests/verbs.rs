@@ -87,6 +87,41 @@ fn write(bench: &Bench, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
+#[test]
+fn rmi_by_force_takes_what_is_gone_already_for_no_failure() {
+    let bench = Bench::new("vfs");
+    let source = bench.rootfs();
+    bench.run(&["pull", &source, "a:1"]);
+    bench.run(&["tag", "a:1", "b:1"]);
+    let missing = "layerstore: rmi: nope: No such image: nope:latest";
+    assert!(bench.fails(1, &["rmi", "nope"]).starts_with(missing));
+    assert!(bench.fails(0, &["rmi", "-f", "nope"]).starts_with(missing));
+    assert!(bench.fails(1, &["rmi", "nope", "b:1"]).starts_with(missing));
+    let some = bench.output(&["rmi", "-f", "nope", "a:1", "gone:2"]);
+    assert!(some.status.success());
+    assert!(String::from_utf8_lossy(&some.stdout).starts_with("Untagged: a:1\nDeleted: sha256:"), "{some:?}");
+    assert_eq!(String::from_utf8_lossy(&some.stderr).matches("No such image: ").count(), 2, "{some:?}");
+    // Another error is one, also beside those that are not there.
+    let id = bench.run(&["pull", &source, "a:1"]);
+    bench.run(&["create", "--name", "c", "a:1"]);
+    bench.run(&["mount", "c"]);
+    let running = bench.fails(1, &["rmi", "-f", "nope", &id]);
+    assert!(running.starts_with(missing) && running.contains("by running container"), "{running}");
+    assert_eq!(bench.fails(2, &["--driver", "nope", "rmi", "-f", "a:1"]).matches("nope").count(), 1);
+}
+
+#[test]
+fn an_image_with_children_is_untagged_as_docker_does() {
+    let bench = Bench::new("vfs");
+    let id = bench.run(&["pull", &bench.rootfs(), "p:1"]);
+    bench.run(&["create", "--name", "c", "p:1"]);
+    bench.run(&["commit", "c", "child:1"]);
+    bench.run(&["rm", "c"]);
+    let refused = bench.fails(1, &["rmi", "-f", &id]);
+    assert!(refused.contains("image has dependent child images"), "{refused}");
+    assert_eq!(bench.run(&["rmi", "p:1"]), "Untagged: p:1");
+}
+
 #[rstest]
 #[case::an_unknown_verb(2, &["frobnicate"], "unrecognized")]
 #[case::an_unknown_driver(2, &["--driver", "zfs9", "info"], "known drivers")]
@@ -132,7 +167,7 @@ fn an_option_of_no_driver_is_wrong_usage_also_when_the_driver_chooses_itself() {
         let output = bench.command().args(arguments).env_remove("LAYERSTORE_DRIVER").output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains("colour") && text.contains("known options: size, threads"), "{text}");
+        assert!(text.contains("colour") && text.contains("known options: mountopt, size, threads"), "{text}");
     }
 }
 

@@ -125,7 +125,9 @@ impl Remover<'_> {
         let mut next = Some((image, force, quiet));
         while let Some((image, force, quiet)) = next.take() {
             if let Some(conflict) = self.conflict(&image, Mask { names: !force, stopped: !force })? {
-                let dangling = images::names(self.connection, &image.id)?.is_empty();
+                // Docker's word for an image that has neither names nor children.
+                let dangling = images::names(self.connection, &image.id)?.is_empty()
+                    && images::children(self.connection, &image.id)?.is_empty();
                 if quiet && (!dangling || conflict.used) {
                     return Ok(());
                 }

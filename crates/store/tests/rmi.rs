@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use layerstore::{CommitOptions, Container, ContainerOptions, Context, Kind, MountOptions, Store};
+use layerstore::{CommitOptions, Container, ContainerOptions, Context, Kind, MountOptions, Removal, Store};
 use rstest::rstest;
 
 struct Fixture {
@@ -133,27 +133,56 @@ fn layers_of_a_removed_image_stay_for_its_container_and_go_with_gc() {
     assert!(listing(fixture.scratch.root().join("records")).is_empty());
 }
 
-#[test]
-fn an_image_with_children_stays_and_goes_with_the_last_of_them() {
+/// Commits a container of the fixture's image under this name.
+fn child(fixture: &Fixture, name: &str, author: &str) -> String {
+    let container = fixture.container.as_ref().unwrap();
+    let options = CommitOptions {
+        name: Some(name.to_owned()),
+        author: Some(author.to_owned()),
+        ..CommitOptions::default()
+    };
+    fixture.store.commit(&container.id, &options, &Context::new()).unwrap().to_string()
+}
+
+fn lines(removals: &[Removal]) -> Vec<String> {
+    removals.iter().map(ToString::to_string).collect()
+}
+
+#[rstest]
+fn an_image_with_children_loses_its_name_and_goes_with_the_last_of_them(#[values(false, true)] force: bool) {
     let fixture = fixture(&["a:1"], Some(false));
-    let (store, container) = (&fixture.store, fixture.container.as_ref().unwrap());
-    let options = CommitOptions { name: Some("child".to_owned()), ..CommitOptions::default() };
-    let child = store.commit(&container.id, &options, &Context::new()).unwrap();
-    store.remove_container(&container.id, false).unwrap();
-    for parent in [fixture.hex().as_str(), "a:1"] {
-        let error = store.remove_image(parent, true).unwrap_err();
-        assert_eq!(error.kind(), Kind::InUse);
-        let words = "(cannot be forced) - image has dependent child images";
-        assert!(error.message().ends_with(words), "{error}");
-    }
-    store.untag("a:1").unwrap();
-    let lines: Vec<_> = store.remove_image("child", false).unwrap().iter().map(ToString::to_string).collect();
+    let store = &fixture.store;
+    let child = child(&fixture, "child", "me");
+    store.remove_container(&fixture.container.as_ref().unwrap().id, false).unwrap();
+    let error = store.remove_image(&fixture.hex(), true).unwrap_err();
+    assert_eq!(error.kind(), Kind::InUse);
+    assert!(error.message().ends_with("(cannot be forced) - image has dependent child images"), "{error}");
+    assert_eq!(store.image(&fixture.image.id()).unwrap().names.len(), 1, "what is refused changes nothing");
+
+    assert_eq!(lines(&store.remove_image("a:1", force).unwrap()), ["Untagged: a:1"]);
+    assert!(store.image(&fixture.image.id()).unwrap().names.is_empty());
+    let lines = lines(&store.remove_image("child", false).unwrap());
     assert_eq!(lines.len(), 6, "{lines:?}");
     assert_eq!(lines[0], "Untagged: child:latest");
     assert_eq!(lines[1], format!("Deleted: {child}"));
     assert_eq!(lines[3], format!("Deleted: {}", fixture.image.id()));
     assert!(store.images().unwrap().is_empty() && store.layers().unwrap().is_empty());
     assert!(listing(fixture.scratch.root().join("images")).is_empty());
+}
+
+#[test]
+fn an_image_without_a_name_stays_for_its_other_child() {
+    let fixture = fixture(&["a:1"], Some(false));
+    let store = &fixture.store;
+    let (one, two) = (child(&fixture, "one", "me"), child(&fixture, "two", "you"));
+    store.remove_container(&fixture.container.as_ref().unwrap().id, false).unwrap();
+    assert_eq!(lines(&store.remove_image("a:1", false).unwrap()), ["Untagged: a:1"]);
+    let first = lines(&store.remove_image("one", false).unwrap());
+    assert_eq!(first, ["Untagged: one:latest".to_owned(), format!("Deleted: {one}")]);
+    assert_eq!(store.images().unwrap().len(), 2);
+    let second = lines(&store.remove_image("two", false).unwrap());
+    assert_eq!(second[1], format!("Deleted: {two}"));
+    assert!(store.images().unwrap().is_empty() && store.layers().unwrap().is_empty());
 }
 
 #[test]

@@ -119,7 +119,14 @@ pub(super) fn rmi(session: &Session, arguments: &Rmi) -> Result<()> {
     let store = session.store()?;
     let mut removed = Vec::new();
     let outcome = each(session, &arguments.images, |image| {
-        let removals = store.remove_image(image, arguments.force)?;
+        let removals = match store.remove_image(image, arguments.force) {
+            // As docker: what is not there is told, and is no failure where it was to be gone at any price.
+            Err(error) if arguments.force && error.kind() == layerstore::Kind::NotFound => {
+                crate::failure::print(&error, session.format());
+                return Ok(());
+            }
+            removals => removals?,
+        };
         if session.format() == crate::args::Format::Text {
             removals.iter().try_for_each(line)?;
         }
