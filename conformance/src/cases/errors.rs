@@ -210,7 +210,12 @@ fn wrong_options(bench: &Bench) -> Outcome {
         ensure!(!spec.doc.is_empty(), "{} has no explanation", spec.key);
         match spec.kind {
             OptionKind::Bool => refuse(spec.key, "perhaps")?,
-            OptionKind::Number => refuse(spec.key, "many")?,
+            OptionKind::Number { most } => {
+                refuse(spec.key, "many")?;
+                if let Some(more) = most.checked_add(1) {
+                    refuse(spec.key, &more.to_string())?;
+                }
+            }
             OptionKind::Size => refuse(spec.key, "large")?,
             OptionKind::Choice(_) => refuse(spec.key, "no-such-choice")?,
             _ => {}

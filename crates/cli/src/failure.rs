@@ -1,6 +1,5 @@
 //! What a verb fails with, how that is shown, and which exit code it gives.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::args::Format;
@@ -74,13 +73,9 @@ impl Failure {
 
 /// Prints an error on stderr: one line and a hint, or one JSON object.
 pub(crate) fn print(error: &layerstore::Error, format: Format) {
-    let mut stderr = std::io::stderr().lock();
-    // Nowhere is left to complain to when stderr is closed.
-    let _ = if format == Format::Text {
-        writeln!(stderr, "layerstore: {}", line(error)).and_then(|()| match error.hint() {
-            Some(hint) => writeln!(stderr, "hint: {hint}"),
-            None => Ok(()),
-        })
+    crate::output::complain(&if format == Format::Text {
+        let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        format!("layerstore: {}\n{hint}", line(error))
     } else {
         let object = serde_json::json!({
             "error": {
@@ -93,8 +88,8 @@ pub(crate) fn print(error: &layerstore::Error, format: Format) {
                 "hint": error.hint(),
             }
         });
-        writeln!(stderr, "{object}")
-    };
+        format!("{object}\n")
+    });
 }
 
 /// An error as one line that no terminal takes for commands: what comes from outside (a path, a tag) may hold

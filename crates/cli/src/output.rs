@@ -56,8 +56,13 @@ pub(crate) fn path(path: &std::path::Path) -> io::Result<()> {
 
 /// Prints a warning on stderr.
 pub(crate) fn warning(text: impl std::fmt::Display) {
+    complain(&format!("layerstore: warning: {text}\n"));
+}
+
+/// Writes whole lines to stderr with one call, so that what several processes say there does not mix.
+pub(crate) fn complain(text: &str) {
     // Nowhere is left to complain to when stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "layerstore: warning: {text}");
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Prints a line for each change: `A `, `C ` or `D ` and the path from `/`; odd bytes as they are.

@@ -1,5 +1,8 @@
 //! From flags to an open store: configuration is read, the store is opened, warnings are printed once.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use layerstore::{Config, Context, Environment, Kind, Overrides, Rebuilt, Registry, Store, StoreOptions};
 
 use crate::args::{Format, Global};
@@ -11,6 +14,8 @@ use crate::output;
 pub(crate) struct Session {
     global: Global,
     registry: Registry,
+    /// The warnings that were printed: the configuration is read more than once, and the store has its warnings too.
+    warned: RefCell<BTreeSet<String>>,
     /// Cancelled by Ctrl-C.
     pub(crate) context: Context,
 }
@@ -18,7 +23,7 @@ pub(crate) struct Session {
 impl Session {
     /// Checks the global flags.
     pub(crate) fn new(global: Global, registry: Registry) -> Self {
-        Self { global, registry, context: cancel::context() }
+        Self { global, registry, warned: RefCell::default(), context: cancel::context() }
     }
 
     /// The drivers that this program knows.
@@ -41,6 +46,15 @@ impl Session {
         self.global.quiet
     }
 
+    /// Prints the warnings that were not printed yet.
+    fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            if self.warned.borrow_mut().insert(warning.clone()) {
+                output::warning(warning);
+            }
+        }
+    }
+
     /// The configuration, with the flags on top.
     pub(crate) fn config(&self) -> Result<Config> {
         let driver = match self.global.driver.as_slice() {
@@ -56,7 +70,7 @@ impl Session {
             driver_options: self.global.driver_opt.clone(),
         };
         let config = Config::load(&overrides, &Environment::current()).map_err(Failure::Usage)?;
-        config.warnings.iter().for_each(output::warning);
+        self.warn(&config.warnings);
         Ok(config)
     }
 
@@ -70,7 +84,7 @@ impl Session {
             Kind::NotFound | Kind::InvalidInput => Failure::Usage(error),
             _ => Failure::Store(error),
         })?;
-        store.warnings().iter().for_each(output::warning);
+        self.warn(store.warnings());
         Ok(store)
     }
 

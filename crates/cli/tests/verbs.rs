@@ -290,3 +290,73 @@ fn info_says_where_each_value_came_from() {
     let sync = info.lines().find(|line| line.contains("sync =")).unwrap_or_default();
     assert!(sync.contains("none") && sync.contains("storage.toml:2"), "{sync}");
 }
+
+#[rstest]
+fn a_number_of_threads_that_no_machine_has_is_refused(#[values("overlay2", "vfs")] driver: &str) {
+    let bench = Bench::new(driver);
+    let rootfs = bench.rootfs();
+    for threads in ["1025", "99999999"] {
+        let option = format!("threads={threads}");
+        let text = bench.fails(2, &["--driver-opt", &option, "pull", &rootfs, "base:1"]);
+        assert!(text.contains(threads) && text.contains("a whole number of at most 1024"), "{text}");
+    }
+    bench.run(&["--driver-opt", "threads=1024", "pull", &rootfs, "base:1"]);
+}
+
+#[test]
+fn sizes_are_read_as_podman_and_docker_read_them() {
+    let bench = Bench::new("vfs");
+    let file = "[storage]\ndriver = \"vfs\"\n[storage.options.vfs]\nsize = \"1.5g\"\n";
+    std::fs::write(bench.path("storage.toml"), file).unwrap();
+    bench.run(&["--config", "storage.toml", "info"]);
+    for size in ["5P", "5p", ".5m", "2.5 KiB"] {
+        // Wrong usage would be 2: it is the image that is missing.
+        bench.fails(1, &["create", "--size", size, "nothing"]);
+    }
+    for size in ["1e3", "inf", "nan", "8192p", "1.2.3"] {
+        bench.fails(2, &["create", "--size", size, "nothing"]);
+    }
+}
+
+#[test]
+fn an_error_and_its_hint_are_one_write() {
+    use std::os::unix::net::UnixDatagram;
+    let bench = Bench::new("vfs");
+    for format in ["text", "json"] {
+        // Each write to a socket of this kind is one message.
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let mut command = bench.command();
+        command
+            .args(["--format", format, "--driver", "zfs9", "info"])
+            .stderr(std::os::fd::OwnedFd::from(theirs));
+        command.status().unwrap();
+        drop(command);
+        let mut buffer = [0; 4096];
+        let length = ours.recv(&mut buffer).unwrap();
+        let text = std::str::from_utf8(&buffer[..length]).unwrap();
+        assert!(text.contains("hint") && text.contains("known drivers") && text.ends_with('\n'), "{text}");
+        ours.set_nonblocking(true).unwrap();
+        assert!(ours.recv(&mut buffer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+}
+
+#[rstest]
+#[case(&["images"])]
+#[case(&["check", "--repair"])]
+#[case(&["drivers"])]
+fn a_warning_of_the_configuration_is_said_once(#[case] arguments: &[&str]) {
+    let bench = Bench::new("vfs");
+    std::fs::write(bench.path("storage.toml"), "[storage]\ncolour = \"blue\"\n").unwrap();
+    let arguments = [&["--config", "storage.toml"], arguments].concat();
+    let text = bench.fails(0, &arguments);
+    assert_eq!(text.matches("colour").count(), 1, "{text}");
+}
+
+#[test]
+fn a_driver_is_shown_by_its_other_name_too() {
+    let bench = Bench::new("vfs");
+    let shown = bench.run(&["drivers", "overlay"]);
+    assert!(shown.starts_with("overlay2: ") && shown.contains("threads"), "{shown}");
+    let json: Value = serde_json::from_str(&bench.run(&["drivers", "overlay", "--format", "json"])).unwrap();
+    assert_eq!((json.as_array().unwrap().len(), &json[0]["name"]), (1, &"overlay2".into()));
+}

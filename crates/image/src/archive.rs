@@ -31,7 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::manifest::{Index, Manifest, to_bytes};
 use crate::media::{Compression, Format};
 use crate::name::ImageName;
-use crate::oci::{INDEX, MARKER, MARKER_CONTENT, Tagged, compose, tag_index};
+use crate::oci::{INDEX, MARKER, MARKER_CONTENT, Tagged, asked, compose, tag_index};
 use crate::reference::Reference;
 
 const BLOCK: u64 = 512;
@@ -197,20 +197,19 @@ impl ImageDestination for ArchiveWriter {
         self.put_blob(manifest.raw())?;
         self.put_member(MARKER, MARKER_CONTENT)?;
         let mut index = Index::empty();
-        let (tag, all) = match &self.contents {
-            Contents::Oci { tag, .. } => (tag.clone(), names.to_vec()),
+        let (tag, names) = match &self.contents {
+            Contents::Oci { tag, .. } => (tag.clone(), asked(tag.as_deref(), names)),
             Contents::Docker { name } => {
-                let others = names.iter().filter(|other| Some(*other) != name.as_ref());
-                let all: Vec<_> = name.iter().chain(others).cloned().collect();
-                (all.first().and_then(ImageName::tag).map(str::to_owned), all)
+                let names = name.as_ref().map_or(names, std::slice::from_ref).to_vec();
+                (names.first().and_then(ImageName::tag).map(str::to_owned), names)
             }
         };
-        tag_index(&mut index, &Tagged { manifest, config, tag: tag.as_deref(), names: &all });
+        tag_index(&mut index, &Tagged { manifest, config, tag: tag.as_deref(), names: &names });
         self.put_member(INDEX, &index.to_bytes()?)?;
         if matches!(self.contents, Contents::Docker { .. }) {
             // A name by digest is no tag: docker refuses it here.
             let tags: Vec<_> =
-                all.iter().filter(|name| name.tag().is_some()).map(ImageName::canonical).collect();
+                names.iter().filter(|name| name.tag().is_some()).map(ImageName::canonical).collect();
             let layers = manifest.layers().iter().map(|layer| blob_name(&layer.digest));
             let list = json!([{
                 "Config": blob_name(&config.image_id()),

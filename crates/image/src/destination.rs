@@ -55,8 +55,8 @@ pub trait ImageDestination: Debug + Send {
     /// System calls.
     fn create_blob(&mut self) -> Result<Box<dyn BlobWriter + '_>>;
 
-    /// Writes configuration and manifest and makes the image visible under the reference's tag or name and under
-    /// `names`. The manifest's layers must be there, and its configuration must be `config`. Returns the
+    /// Writes configuration and manifest and makes the image visible under the reference's tag or name, or under
+    /// `names` where it has none. The manifest's layers must be there, and its configuration must be `config`. Returns the
     /// manifest's digest.
     ///
     /// # Errors

@@ -39,8 +39,11 @@ pub fn tree(dir: &Dir, threads: usize) -> Result<()> {
     let (sender, receiver) = sync_channel(BACKLOG);
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(|| work(&receiver))).collect();
-        let mut result = hand_out(few, walk, &sender);
+        let start =
+            || std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, || work(&receiver));
+        // Where there are no more threads, fewer do; without any this one does it all.
+        let workers: Vec<_> = (0..threads.max(1)).map_while(|_| start().ok()).collect();
+        let mut result = if workers.is_empty() { alone(few, walk) } else { hand_out(few, walk, &sender) };
         drop(sender);
         for worker in workers {
             let worked = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -91,6 +94,15 @@ fn hand_out(first: Vec<Job>, mut rest: Walk, jobs: &SyncSender<Job>) -> Result<(
     }
     while let Some(job) = rest.next()? {
         drop(jobs.send(job));
+    }
+    Ok(())
+}
+
+/// Does every job.
+fn alone(first: Vec<Job>, mut rest: Walk) -> Result<()> {
+    first.into_iter().try_for_each(Job::run)?;
+    while let Some(job) = rest.next()? {
+        job.run()?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ pub(crate) struct Create {
     /// A name for the container
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Most bytes the container may write, with an optional suffix k, m, g or t
+    /// Most bytes the container may write, such as 500m or 1.5g (suffixes k, m, g, t, p)
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) size: Option<u64>,
     /// Name or ID

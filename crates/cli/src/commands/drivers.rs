@@ -20,9 +20,11 @@ struct Found<'a> {
 pub(super) fn drivers(session: &Session, name: Option<&str>) -> Result<()> {
     let config = session.config()?;
     let registry = session.registry();
-    if let Some(name) = name {
-        registry.get(name).map_err(|error| Failure::Usage(from_driver(error)))?;
-    }
+    // A driver may be asked for by another name of its own.
+    let name = match name {
+        Some(name) => Some(registry.get(name).map_err(|error| Failure::Usage(from_driver(error)))?.name()),
+        None => None,
+    };
     let found = registry
         .factories()
         .filter(|factory| name.is_none_or(|name| factory.name() == name))
@@ -121,7 +123,8 @@ fn describe(found: &Found<'_>) -> serde_json::Value {
 fn kind(kind: OptionKind) -> String {
     match kind {
         OptionKind::Bool => "true or false".to_owned(),
-        OptionKind::Number => "number".to_owned(),
+        OptionKind::Number { most } if most < u64::MAX => format!("number up to {most}"),
+        OptionKind::Number { .. } => "number".to_owned(),
         OptionKind::Size => "size".to_owned(),
         OptionKind::Choice(words) => words.join(" or "),
         _ => "text".to_owned(),

@@ -14,7 +14,7 @@ use layerstore_changeset::digest::Hashing;
 use layerstore_sys as sys;
 use layerstore_sys::{Dir, Errno, Temporary};
 
-use super::{INDEX, LayoutImage, MARKER, MARKER_CONTENT, Tagged, check_marker, compose, tag_index};
+use super::{INDEX, LayoutImage, MARKER, MARKER_CONTENT, Tagged, asked, check_marker, compose, tag_index};
 use crate::blobs::{Blobs, Opened, Section};
 use crate::config::Config;
 use crate::destination::{BlobWriter, ImageDestination, WRITE, check_promise};
@@ -151,7 +151,8 @@ impl LayoutWriter {
                 Index::parse(read(&self.dir, INDEX, &self.subject)?, &format!("{INDEX} of {}", self.subject))?
             }
         };
-        tag_index(&mut index, &Tagged { manifest, config, tag: self.tag.as_deref(), names });
+        let names = asked(self.tag.as_deref(), names);
+        tag_index(&mut index, &Tagged { manifest, config, tag: self.tag.as_deref(), names: &names });
         let written = sys::fs::write_atomic(&self.dir, INDEX.as_bytes(), &index.to_bytes()?, 0o644);
         written.and_then(|()| self.dir.sync()).map_err(|error| self.system(error))
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub(crate) use archive::OciArchive;
 pub(crate) use directory::{LayoutDirectory, LayoutWriter};
-pub(crate) use write::{Tagged, compose, tag_index, tag_of};
+pub(crate) use write::{Tagged, asked, compose, tag_index, tag_of};
 
 use crate::blobs::{self, Blobs};
 use crate::config::Config;

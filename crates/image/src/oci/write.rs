@@ -31,6 +31,20 @@ pub(crate) fn tag_of(selector: Option<&Selector>, subject: &str) -> Result<Optio
     }
 }
 
+/// The names that an image gets in a layout: the one that was asked for as its tag, if that is a whole name; of those
+/// it has the ones that a bare tag fits, by tag or by repository; all where nothing was asked for. Who loads the
+/// layout gives these names to the image, so that a name which nobody asked for would take it from another image.
+pub(crate) fn asked(tag: Option<&str>, names: &[ImageName]) -> Vec<ImageName> {
+    match tag {
+        None => names.to_vec(),
+        Some(tag) if tag.contains([':', '/']) => tag.parse().into_iter().collect(),
+        Some(tag) => {
+            let last = |name: &ImageName| name.repository().rsplit('/').next() == Some(tag);
+            names.iter().filter(|name| name.tag() == Some(tag) || last(name)).cloned().collect()
+        }
+    }
+}
+
 /// Refuses to publish what is not complete: every layer is there, and the three documents belong together.
 pub(crate) fn compose(
     destination: &mut dyn ImageDestination,

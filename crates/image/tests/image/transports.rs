@@ -77,6 +77,41 @@ fn a_docker_archive_is_an_oci_archive_too() {
     assert_eq!(oci.names(), [name]);
 }
 
+/// Who loads what was written gives the image its names: one that nobody asked for would be taken from another there.
+#[rstest]
+#[case::a_docker_archive("docker-archive:DIR/out:x:y", &["docker.io/library/x:y"])]
+#[case::a_docker_archive_without_a_name("docker-archive:DIR/out", &["docker.io/library/c:1", "host.example/d:2"])]
+#[case::a_tag_in_a_layout("oci:DIR/out:y", &[])]
+#[case::a_tag_in_a_layout_that_the_image_has("oci:DIR/out:2", &["host.example/d:2"])]
+#[case::a_repository_as_tag_in_an_archive("oci-archive:DIR/out:d", &["host.example/d:2"])]
+#[case::a_name_as_tag_in_an_archive("oci-archive:DIR/out:host.example/x:y", &["host.example/x:y"])]
+#[case::a_name_as_tag_in_a_layout("oci:DIR/out:host.example/x:y", &["host.example/x:y"])]
+#[case::a_tag_in_an_archive("oci-archive:DIR/out:y", &[])]
+#[case::a_layout_without_a_tag("oci:DIR/out", &["docker.io/library/c:1"])]
+fn an_image_is_written_under_the_name_that_was_asked_for(#[case] to: &str, #[case] expected: &[&str]) {
+    let (_guard, dir) = scratch();
+    let from = format!("oci:{}/from", dir.display());
+    write_image(&from, &layers(), &CreateOptions::default()).unwrap();
+    let to = to.replace("DIR", dir.to_str().unwrap());
+    let names: Vec<ImageName> = ["c:1", "host.example/d:2"].map(|name| name.parse().unwrap()).into();
+    copy_image(&from, &to, &CreateOptions::default(), &names).unwrap();
+    let member = |name: &str| -> Value {
+        let out = dir.join("out");
+        let bytes = if out.is_dir() {
+            std::fs::read(out.join(name)).unwrap()
+        } else {
+            let mut tar = std::process::Command::new("tar");
+            tar.arg("-xOf").arg(out).arg(name).output().unwrap().stdout
+        };
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let annotation = &member("index.json")["manifests"][0]["annotations"]["io.containerd.image.name"];
+    assert_eq!(annotation.as_str(), expected.first().copied());
+    if to.starts_with("docker-archive") {
+        assert_eq!(member("manifest.json")[0]["RepoTags"], serde_json::json!(expected));
+    }
+}
+
 #[test]
 fn several_images_live_in_one_layout_and_a_tag_moves() {
     let (_guard, dir) = scratch();
