@@ -157,6 +157,27 @@ fn an_image_is_synced(#[case] mib: u64, #[case] syncs: std::ops::RangeInclusive<
     assert!(syncs.contains(&(count as u64)), "{count} times: {pull:.2?}");
 }
 
+/// Not counted as syncs: when SQLite folds its WAL into the database depends on what was written before.
+#[test]
+fn a_container_is_removed_in_two_transactions_also_with_the_layers_of_its_removed_image() {
+    let bench = Bench::new("overlay2");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    for name in ["one", "two"] {
+        bench.run(&["create", "--name", name, "a:1"]);
+    }
+    let remove = |name| {
+        let removed =
+            bench.command().args(["rm", name]).env("LAYERSTORE_LOG", "layerstore::sql=trace").output();
+        let log = String::from_utf8(removed.unwrap().stderr).unwrap();
+        ["\"COMMIT\"", "synchronous='FULL'"].map(|words| log.matches(words).count())
+    };
+    // The one that has to be on disk, and the one that forgets what is gone.
+    assert_eq!(remove("one"), [2, 1]);
+    bench.run(&["rmi", "-f", "a:1"]);
+    assert_eq!(remove("two"), [2, 1]);
+    assert_eq!(bench.run(&["layer", "list", "--format", "json"]), "[]", "they went along");
+}
+
 #[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");

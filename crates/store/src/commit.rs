@@ -52,6 +52,8 @@ impl Store {
         let holds = chain.iter().map(|row| row.layer.id.to_string());
         let holds: Vec<String> = holds.chain([found.layer.to_string(), found.image.to_string()]).collect();
         let session = Session::begin(self, OPERATION, &holds)?;
+        // From here on nobody removes it; it may have gone, and layers of a removed image with it, a moment before.
+        self.find_container(OPERATION, &found.id)?;
         let parent = chain.last().map(|row| (row.layer.id.clone(), row.layer.chain_id));
         let completed = self.copy_changes(&session, &found, parent.as_ref(), context)?;
         let config = self.read_config(OPERATION, &found.image)?;

@@ -180,8 +180,8 @@ impl Store {
         self.driver().usage(&found.layer, context).explain(OPERATION, container)
     }
 
-    /// Removes a container with its layer and returns its id. A mounted one is unmounted first if `force`, else
-    /// refused.
+    /// Removes a container with its layer, and those below it that only it kept because their image is gone; returns
+    /// its id. A mounted one is unmounted first if `force`, else refused.
     ///
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) with where it is mounted.
@@ -224,8 +224,9 @@ impl Store {
                 return Err(Error::new(Kind::InUse, OPERATION, container, message));
             }
             containers::delete(transaction, &found.id)?;
-            layers::doom(transaction, &found.layer)?;
-            Ok(((), Going { layers: vec![found.layer.clone()], images: vec![found.image] }))
+            // With the last container of an image that was removed before, its layers go, too.
+            let layers = layers::doom_with_parents(transaction, &found.layer)?;
+            Ok(((), Going { layers, images: vec![found.image] }))
         })?;
         self.dispose(OPERATION, &doomed);
         Ok(found.id)

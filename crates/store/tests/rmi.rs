@@ -4,7 +4,10 @@
 mod common;
 
 use common::*;
-use layerstore::{CommitOptions, Container, ContainerOptions, Context, Kind, MountOptions, Removal, Store};
+use layerstore::{
+    CheckOptions, CommitOptions, Container, ContainerOptions, Context, CreateOptions, Kind, Layer,
+    MountOptions, Removal, Store,
+};
 use rstest::rstest;
 
 struct Fixture {
@@ -116,21 +119,74 @@ fn docker_s_rules(
 }
 
 #[test]
-fn layers_of_a_removed_image_stay_for_its_container_and_go_with_gc() {
+fn layers_of_a_removed_image_stay_for_its_containers_and_go_with_the_last_of_them() {
     let fixture = fixture(&["a:1"], Some(false));
     let (store, container) = (&fixture.store, fixture.container.as_ref().unwrap());
+    let second = store.create_container("a:1", &ContainerOptions::default(), &Context::new()).unwrap();
     store.remove_image("a:1", true).unwrap();
     assert!(store.gc(false).unwrap().freed.is_empty());
-    assert_eq!(store.driver().layers().unwrap().len(), 3);
     let place = store.mount(&container.id, &MountOptions::default()).unwrap();
     assert!(place.join("etc/hosts").exists());
     store.remove_container(&container.id, true).unwrap();
+    assert_eq!(store.driver().layers().unwrap().len(), 3, "the second one needs them still");
+    store.remove_container(&second.id, false).unwrap();
+    assert!(store.driver().layers().unwrap().is_empty() && store.layers().unwrap().is_empty());
+    for folder in ["records", "images", "containers"] {
+        assert!(listing(fixture.scratch.root().join(folder)).is_empty(), "{folder}");
+    }
+    assert!(store.gc(true).unwrap().freed.is_empty(), "nothing is left for gc");
+    assert!(store.check(CheckOptions::default(), &Context::new()).unwrap().findings.is_empty());
+}
+
+/// What else may keep a layer of a removed image when its container goes.
+#[rstest]
+#[case::another_image("image")]
+#[case::an_image_that_was_committed("commit")]
+#[case::a_layer_made_by_hand("layer")]
+fn layers_of_a_removed_image_that_something_else_needs_stay(#[case] keeper: &str) {
+    let fixture = fixture(&["a:1"], Some(false));
+    let (store, container) = (&fixture.store, fixture.container.as_ref().unwrap());
+    let layers = store.image("a:1").unwrap().layers;
+    let other = Memory::new([base_tar(), Tar::new().file("x", "x").bytes()], "other");
+    let committed = match keeper {
+        "image" => {
+            other.pull(store, &["b:1"]).unwrap();
+            None
+        }
+        "layer" => {
+            let parent = Some(layers[1].id.as_str());
+            store.layer_create(Some("mine"), parent, &CreateOptions::default(), &Context::new()).unwrap();
+            None
+        }
+        _ => Some(()),
+    };
+    store.remove_image("a:1", true).unwrap();
+    let committed = committed.map(|()| child(&fixture, "child:1", "me"));
+    store.remove_container(&container.id, false).unwrap();
+    let stay = store.layers().unwrap();
+    let stays = |layer: &Layer| stay.iter().any(|other| other.id == layer.id);
+    assert_eq!(layers.iter().map(stays).collect::<Vec<_>>(), [true, keeper != "image"]);
+    match keeper {
+        "image" => assert_eq!(exported(store, "b:1"), other.tars()),
+        "layer" => assert_eq!(store.layer_remove("mine").unwrap().as_str(), "mine"),
+        _ => assert_eq!(exported(store, &committed.unwrap()).len(), 3),
+    }
+    assert!(store.check(CheckOptions::default(), &Context::new()).unwrap().findings.is_empty());
+}
+
+#[test]
+fn gc_tells_what_it_would_free_and_frees_it() {
+    let fixture = fixture(&["a:1"], None);
+    let store = &fixture.store;
+    let top = store.image("a:1").unwrap().layers[1].id.to_string();
+    store.layer_create(Some("mine"), Some(&top), &CreateOptions::default(), &Context::new()).unwrap();
+    store.remove_image("a:1", false).unwrap();
+    store.layer_remove("mine").unwrap();
     let dry = store.gc(true).unwrap();
     assert_eq!(store.driver().layers().unwrap().len(), 2, "a dry run frees nothing");
     let wet = store.gc(false).unwrap();
     assert_eq!((dry.freed.len(), &dry.freed, dry.bytes), (2, &wet.freed, wet.bytes));
     assert!(store.driver().layers().unwrap().is_empty());
-    assert!(listing(fixture.scratch.root().join("records")).is_empty());
 }
 
 /// Commits a container of the fixture's image under this name.

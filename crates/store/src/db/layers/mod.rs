@@ -193,6 +193,35 @@ pub(crate) fn doom(connection: &Connection, id: &LayerId) -> Result<()> {
         .explain("remove layer", "")
 }
 
+/// Puts a layer on its way out, and below it those of images that only it kept. Returns them, children first.
+pub(crate) fn doom_with_parents(connection: &Connection, id: &LayerId) -> Result<Vec<LayerId>> {
+    let mut doomed = vec![id.clone()];
+    while let Some(last) = doomed.last() {
+        // Asked before, as the row on its way out knows no parent any more.
+        let below = kept_by_one(connection, last)?;
+        doom(connection, last)?;
+        let Some(below) = below else { break };
+        doomed.push(below);
+    }
+    Ok(doomed)
+}
+
+/// The parent of a layer, where it is a complete one of images that nothing else refers to.
+fn kept_by_one(connection: &Connection, child: &LayerId) -> Result<Option<LayerId>> {
+    let found = connection
+        .prepare_cached(
+            "SELECT p.id FROM layers child JOIN layers p ON p.id = child.parent \
+             WHERE child.id = ?1 AND p.state IN ('ready', 'damaged') AND p.origin = 'image' \
+             AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = p.id) \
+             AND NOT EXISTS (SELECT 1 FROM containers c WHERE c.layer = p.id) \
+             AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent = p.id AND c.id <> ?1) \
+             AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.object = p.id)",
+        )
+        .and_then(|mut statement| statement.query_row([child.as_str()], |row| parsed(row, 0)).optional())
+        .explain(OPERATION, "")?;
+    Ok(found.flatten())
+}
+
 /// Forgets a layer that is gone from disk.
 pub(crate) fn forget(connection: &Connection, ids: &[LayerId]) -> Result<()> {
     for id in ids {
