@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Default)]
 pub struct Context {
     cancelled: Arc<AtomicBool>,
+    seen: Arc<AtomicBool>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     write_back: bool,
 }
@@ -30,9 +31,15 @@ impl Context {
         Self::default()
     }
 
-    /// A context that is cancelled by whoever sets this flag: a signal's handler, say, which can do no more than that.
-    pub fn cancelled_by(flag: Arc<AtomicBool>) -> Self {
-        Self { cancelled: flag, ..Self::default() }
+    /// The flag that cancels, for those who can do no more than to set a flag: a signal's handler, say.
+    pub fn cancelled_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
+    }
+
+    /// The flag that is set once somebody has seen that the operation should stop, and stops it. Who never sets it
+    /// hangs somewhere.
+    pub fn seen_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.seen)
     }
 
     /// Reports progress to `watcher`, which may be called often and from several threads.
@@ -62,7 +69,11 @@ impl Context {
 
     /// Whether the operation should stop.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        let cancelled = self.cancelled.load(Ordering::Relaxed);
+        if cancelled {
+            self.seen.store(true, Ordering::Relaxed);
+        }
+        cancelled
     }
 
     /// To be called at least once per entry and per mebibyte.
@@ -83,6 +94,6 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("Context").field("cancelled", &self.cancelled).finish_non_exhaustive()
     }
 }

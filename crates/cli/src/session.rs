@@ -23,7 +23,7 @@ pub(crate) struct Session {
 impl Session {
     /// Checks the global flags.
     pub(crate) fn new(global: Global, registry: Registry) -> Self {
-        Self { global, registry, warned: RefCell::default(), context: cancel::context() }
+        Self { global, registry, warned: RefCell::default(), context: Context::new() }
     }
 
     /// The drivers that this program knows.
@@ -55,7 +55,7 @@ impl Session {
         }
     }
 
-    /// The configuration, with the flags on top.
+    /// The configuration, with the flags on top. Once it is read there is something to stop cleanly.
     pub(crate) fn config(&self) -> Result<Config> {
         let driver = match self.global.driver.as_slice() {
             [] => None,
@@ -71,6 +71,7 @@ impl Session {
         };
         let config = Config::load(&overrides, &Environment::current()).map_err(Failure::Usage)?;
         self.warn(&config.warnings);
+        cancel::by_signals(&self.context);
         Ok(config)
     }
 

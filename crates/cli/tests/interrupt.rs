@@ -73,3 +73,79 @@ fn the_second_signal_leaves_at_once() {
     bench.run(&["layer", "remove", "l"]);
     assert_eq!(bench.fails(0, &["check"]), "");
 }
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let bench = Bench::new("overlay2");
+    let tar = archive(&bench);
+    bench.run(&["layer", "create", "l"]);
+    let program = bench.command();
+    let mut shell = std::process::Command::new("sh");
+    // As `nohup`, and as a shell without job control starts what is to run in the background.
+    shell.args(["-c", "trap '' HUP INT; exec \"$0\" layer apply l"]).arg(program.get_program());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = shell.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(&tar[..1_000_000]).unwrap();
+    for sent in [Signal::HUP, Signal::INT, Signal::HUP] {
+        signal(&child, sent);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    child.stdin.take().unwrap().write_all(&tar[1_000_000..]).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(bench.run(&["layer", "changes", "l"]).lines().count(), 40);
+}
+
+/// What `timeout` does: one signal. Returns the exit status and the signal that ended it.
+#[track_caller]
+fn ends_by_one_signal(mut child: Child) -> (Option<i32>, Option<i32>) {
+    use std::os::unix::process::ExitStatusExt as _;
+    // Until it hangs.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait for the other end of the pipe");
+    signal(&child, Signal::TERM);
+    let start = std::time::Instant::now();
+    while start.elapsed().as_secs() < 20 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), status.signal());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("one signal did not end it");
+}
+
+fn fifo(bench: &Bench) -> String {
+    let fifo = bench.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    fifo.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn before_anything_has_begun_one_signal_ends_at_once_what_hangs() {
+    let bench = Bench::new("vfs");
+    let child = bench.command().args(["--config", &fifo(&bench), "images"]).spawn().unwrap();
+    assert_eq!(ends_by_one_signal(child), (None, Some(15)));
+}
+
+#[test]
+fn one_signal_ends_a_push_into_a_pipe_that_nobody_reads() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    let to = format!("docker-archive:{}:x:y", fifo(&bench));
+    let child = bench.command().args(["push", "base:1", &to]).spawn().unwrap();
+    assert_eq!(ends_by_one_signal(child), (Some(130), None));
+    assert_eq!(bench.fails(0, &["check"]), "");
+}
+
+#[test]
+fn one_signal_ends_what_waits_for_input() {
+    let bench = Bench::new("overlay2");
+    let tar = archive(&bench);
+    // Its stdin is open, and nothing comes.
+    let mut child = in_the_middle(&bench, &tar);
+    let _open = child.stdin.take();
+    assert_eq!(ends_by_one_signal(child), (Some(130), None));
+    bench.run(&["layer", "remove", "l"]);
+    assert_eq!(bench.fails(0, &["check"]), "");
+}

@@ -26,6 +26,7 @@ pub mod process;
 pub mod remove;
 pub mod resolve;
 pub mod seccomp;
+pub mod signal;
 pub mod stat;
 pub mod statmount;
 #[cfg(feature = "fault")]
