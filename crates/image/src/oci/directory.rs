@@ -79,6 +79,15 @@ fn read(dir: &Dir, name: &str, subject: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// The index of a layout without images, as the specification has it.
+const NO_IMAGES: &[u8] =
+    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+/// Makes other writers of the layout's index wait.
+fn lock(dir: &Dir) -> sys::Result<sys::lock::Lock> {
+    sys::lock::Lock::wait(dir.open_file_rw(MARKER.as_bytes())?, sys::lock::Mode::Exclusive)
+}
+
 /// An image being written into a layout in a directory.
 #[derive(Debug)]
 pub(crate) struct LayoutWriter {
@@ -109,6 +118,13 @@ impl LayoutWriter {
                 sys::fs::write_atomic(&dir, MARKER.as_bytes(), MARKER_CONTENT, 0o644)?;
             }
             let blobs = dir.ensure_dir(b"blobs", 0o755)?.ensure_dir(b"sha256", 0o755)?;
+            // Without an index it is no layout for anybody, and so it would stay if nothing more came.
+            if dir.try_stat(INDEX.as_bytes())?.is_none() {
+                let _lock = lock(&dir)?;
+                if dir.try_stat(INDEX.as_bytes())?.is_none() {
+                    sys::fs::write_atomic(&dir, INDEX.as_bytes(), NO_IMAGES, 0o644)?;
+                }
+            }
             Ok(Ok((dir, blobs)))
         };
         let (dir, blobs) = match prepared().map_err(|error| Error::system(WRITE, &subject, error))? {
@@ -141,9 +157,7 @@ impl LayoutWriter {
 
     /// Replaces `index.json`; other writers wait.
     fn publish(&self, manifest: &Manifest, config: &Config, names: &[ImageName]) -> Result<()> {
-        let marker = self.dir.open_file_rw(MARKER.as_bytes()).map_err(|error| self.system(error))?;
-        let _lock =
-            sys::lock::Lock::wait(marker, sys::lock::Mode::Exclusive).map_err(|error| self.system(error))?;
+        let _lock = lock(&self.dir).map_err(|error| self.system(error))?;
         let present = self.dir.try_stat(INDEX.as_bytes()).map_err(|error| self.system(error))?;
         let mut index = match present {
             None => Index::empty(),

@@ -257,6 +257,30 @@ fn an_image_that_was_not_finished_leaves_nothing_behind() {
     assert_eq!(names_in(&dir), [] as [&str; 0]);
 }
 
+#[test]
+fn a_layout_is_one_before_its_first_image_is_finished() {
+    let (_guard, dir) = scratch();
+    let layout = dir.join("layout");
+    let at = format!("oci:{}:x", layout.display());
+    let begin = || {
+        let mut destination =
+            layerstore_image::create(&at.parse().unwrap(), &CreateOptions::default()).unwrap();
+        destination.create_blob().unwrap().finish(None).unwrap();
+    };
+    begin();
+    let error = read_image(&at).unwrap_err();
+    assert!(error.to_string().contains("there is no image tagged x"), "{error}");
+    let listed =
+        crate::support::run(std::process::Command::new("umoci").args(["ls", "--layout"]).arg(&layout));
+    assert_eq!(listed, "");
+    // What an older version left is completed.
+    std::fs::remove_file(layout.join("index.json")).unwrap();
+    begin();
+    assert!(read_image(&at).unwrap_err().to_string().contains("there is no image tagged x"));
+    write_image(&at, &layers(), &CreateOptions::default()).unwrap();
+    check_layers(&*read_image(&at).unwrap());
+}
+
 #[rstest]
 fn a_layer_with_another_diff_id_is_refused(
     #[values("oci:DIR/layout", "oci-archive:DIR/a.tar")] reference: &str,
