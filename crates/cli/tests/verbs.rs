@@ -360,3 +360,20 @@ fn a_driver_is_shown_by_its_other_name_too() {
     let json: Value = serde_json::from_str(&bench.run(&["drivers", "overlay", "--format", "json"])).unwrap();
     assert_eq!((json.as_array().unwrap().len(), &json[0]["name"]), (1, &"overlay2".into()));
 }
+
+#[test]
+fn info_tells_sizes_and_which_files_were_read() {
+    let bench = Bench::new("vfs");
+    std::fs::write(bench.path("storage.toml"), "").unwrap();
+    bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    let info = bench.run(&["--config", "storage.toml", "info"]);
+    let line = |start: &str| info.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    assert!(line("size of layers: 30B, ").ends_with(" on disk"), "{info}");
+    assert_eq!(line("configuration files: "), "configuration files: storage.toml");
+    let info = bench.run(&["--config", "storage.toml", "--format", "json", "info"]);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!((&info["size"], &info["files"]), (&30.into(), &serde_json::json!(["storage.toml"])));
+    assert!(info["disk_bytes"].as_u64().unwrap() >= 30, "{info}");
+    let empty = Bench::new("vfs").run(&["info"]);
+    assert!(empty.contains("size of layers: 0B, 0B on disk"), "{empty}");
+}

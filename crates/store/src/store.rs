@@ -88,15 +88,26 @@ impl Store {
     pub fn info(&self) -> Result<Info> {
         const OPERATION: &str = "info";
         let inner = &*self.0;
-        let (images, layers, containers) = inner.database.read(OPERATION, |connection| {
-            let count = |table: &str| -> Result<u64> {
-                let count: i64 = connection
-                    .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+        let (images, (layers, size, disk_bytes), containers) =
+            inner.database.read(OPERATION, |connection| {
+                let count = |table: &str| -> Result<u64> {
+                    let count: i64 = connection
+                        .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+                        .explain(OPERATION, "")?;
+                    Ok(count.unsigned_abs())
+                };
+                let sums =
+                    "SELECT count(*), sum(size), sum(disk_bytes) FROM layers WHERE state <> 'deleting'";
+                let layers = connection
+                    .query_row(sums, [], |row| {
+                        let sum = |column| -> rusqlite::Result<u64> {
+                            Ok(row.get::<_, Option<i64>>(column)?.unwrap_or(0).unsigned_abs())
+                        };
+                        Ok((sum(0)?, sum(1)?, sum(2)?))
+                    })
                     .explain(OPERATION, "")?;
-                Ok(count.unsigned_abs())
-            };
-            Ok((count("images")?, count("layers WHERE state <> 'deleting'")?, count("containers")?))
-        })?;
+                Ok((count("images")?, layers, count("containers")?))
+            })?;
         Ok(Info {
             driver: inner.driver.name().to_owned(),
             driver_reason: inner.driver_reason.clone(),
@@ -108,6 +119,9 @@ impl Store {
             images,
             layers,
             containers,
+            size,
+            disk_bytes,
+            files: inner.config.files.iter().map(|file| file.display().to_string()).collect(),
             settings: settings(&inner.config, inner.driver.name()),
             warnings: inner.warnings.clone(),
         })

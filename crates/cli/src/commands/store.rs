@@ -23,6 +23,9 @@ pub(super) fn info(session: &Session) -> Result<()> {
         line(format_args!("images: {}", info.images))?;
         line(format_args!("layers: {}", info.layers))?;
         line(format_args!("containers: {}", info.containers))?;
+        line(format_args!("size of layers: {}, {} on disk", size(info.size), size(info.disk_bytes)))?;
+        let files = if info.files.is_empty() { "none".to_owned() } else { plain(&info.files.join(", ")) };
+        line(format_args!("configuration files: {files}"))?;
         line("settings:")?;
         for (key, value, origin) in &info.settings {
             line(format_args!("  {key} = {value} ({origin})"))?;

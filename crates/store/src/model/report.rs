@@ -26,6 +26,12 @@ pub struct Info {
     pub layers: u64,
     /// Containers.
     pub containers: u64,
+    /// Bytes of the files in all sealed layers, each layer counted once.
+    pub size: u64,
+    /// Bytes that these layers took on disk when they were sealed. What containers have written is in `df`.
+    pub disk_bytes: u64,
+    /// The configuration files that were read, in order: a later one wins.
+    pub files: Vec<String>,
     /// Every setting: key, value, origin.
     pub settings: Vec<(String, String, String)>,
     /// What a person should know.
