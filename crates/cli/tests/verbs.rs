@@ -111,6 +111,36 @@ fn rmi_by_force_takes_what_is_gone_already_for_no_failure() {
 }
 
 #[test]
+fn a_container_is_listed_with_the_name_of_its_image_while_it_has_that_name() {
+    let bench = Bench::new("vfs");
+    let source = bench.rootfs();
+    let old = bench.run(&["pull", &source, "m:1"]);
+    bench.run(&["create", "--name", "c", "m:1"]);
+    bench.run(&["create", "--name", "by-id", &old]);
+    let listed = |name: &str| {
+        let all: Value = serde_json::from_str(&bench.run(&["ps", "--format", "json"])).unwrap();
+        let json = all.as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap();
+        let inspected: Value = serde_json::from_str(&bench.run(&["inspect", name])).unwrap();
+        assert_eq!(inspected[0]["ImageName"], json["image_name"]);
+        assert!(json["image"] == old.as_str() && inspected[0]["Image"] == old.as_str(), "{json}");
+        let text = bench.run(&["ps"]);
+        let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(name)).unwrap();
+        (line.split_whitespace().nth(2).unwrap().to_owned(), json["image_name"].clone())
+    };
+    let by_id = (old["sha256:".len()..][..12].to_owned(), Value::Null);
+    assert_eq!(listed("c"), ("m:1".to_owned(), "m:1".into()));
+    assert_eq!(listed("by-id"), by_id);
+    // Another image takes the name, and gives it back.
+    std::fs::write(bench.path("rootfs/new"), "new").unwrap();
+    bench.run(&["pull", &source, "m:1"]);
+    assert_eq!(listed("c"), by_id);
+    bench.run(&["tag", &old, "m:1"]);
+    assert_eq!(listed("c"), ("m:1".to_owned(), "m:1".into()));
+    bench.run(&["rmi", "-f", "m:1"]);
+    assert_eq!(listed("c"), by_id);
+}
+
+#[test]
 fn an_image_with_children_is_untagged_as_docker_does() {
     let bench = Bench::new("vfs");
     let id = bench.run(&["pull", &bench.rootfs(), "p:1"]);

@@ -2,9 +2,13 @@
 //!
 //! What is mounted is asked of the kernel and the driver's leases, never of a counter in the database.
 
+use std::collections::HashMap;
+
 use layerstore_changeset::Context;
 use layerstore_driver::lease::Use;
 use layerstore_driver::{Base, CreateOptions, LayerId, PathChange, Usage};
+use layerstore_image::ImageName;
+use rusqlite::Connection;
 
 use crate::db::layers::{LayerOrigin, NewLayer};
 use crate::db::{Durability, containers, images, layers, now};
@@ -117,7 +121,11 @@ impl Store {
     /// [`System`](crate::Kind::System).
     pub fn containers(&self) -> Result<Vec<Container>> {
         const OPERATION: &str = "list containers";
-        let mut found = self.database().read(OPERATION, containers::all)?;
+        let mut found = self.database().read(OPERATION, |connection| {
+            let mut found = containers::all(connection)?;
+            forget_old_names(connection, &mut found)?;
+            Ok(found)
+        })?;
         // One look at all mounts: the many containers that are not mounted cost nothing.
         let overview = self.driver().leases().overview().explain(OPERATION, "")?;
         for container in &mut found {
@@ -133,7 +141,11 @@ impl Store {
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an ambiguous prefix.
     pub fn container(&self, container: &str) -> Result<Container> {
         const OPERATION: &str = "inspect";
-        let mut found = self.find_container(OPERATION, container)?;
+        let mut found = self.database().read(OPERATION, |connection| {
+            let mut found = lookup::container(connection, OPERATION, container)?;
+            forget_old_names(connection, std::slice::from_mut(&mut found))?;
+            Ok(found)
+        })?;
         let uses = self.driver().leases().uses(&found.layer).explain(OPERATION, &found.layer)?;
         set_mounts(&mut found, uses);
         Ok(found)
@@ -231,6 +243,26 @@ impl Store {
         self.dispose(OPERATION, &doomed);
         Ok(found.id)
     }
+}
+
+/// Takes the name of its image from each container where the name does not lead to that image any more.
+fn forget_old_names(connection: &Connection, containers: &mut [Container]) -> Result<()> {
+    // Many containers have one name.
+    let mut leads = HashMap::new();
+    for container in containers {
+        let Some(text) = container.image_name.take() else { continue };
+        let image = match leads.get(&text) {
+            Some(image) => *image,
+            None => {
+                let name = text.parse::<ImageName>().ok();
+                let image = name.map_or(Ok(None), |name| images::named(connection, &name))?;
+                leads.insert(text.clone(), image);
+                image
+            }
+        };
+        container.image_name = Some(text).filter(|_| image == Some(container.image));
+    }
+    Ok(())
 }
 
 /// Says of a container where it is mounted.

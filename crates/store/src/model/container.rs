@@ -14,7 +14,7 @@ pub struct Container {
     pub name: Option<String>,
     /// The image it was made of; the image itself may be gone.
     pub image: Digest,
-    /// What that image was called when the container was made.
+    /// What that image was called when the container was made; none when the name does not lead to it any more.
     pub image_name: Option<String>,
     /// Its writable layer.
     pub layer: LayerId,
