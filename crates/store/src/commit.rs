@@ -19,7 +19,7 @@ use crate::db::images::ImageRow;
 use crate::db::layers::{Completed, Kept, LayerOrigin, NewLayer};
 use crate::db::{Durability, damage, layers, now, sessions};
 use crate::error::{Error, Explain as _, Kind, Result};
-use crate::images::parse_name;
+use crate::images::parse_tag;
 use crate::model::{CommitOptions, Container, LayerKind, LayerState};
 use crate::session::{Lease, Session};
 use crate::store::Store;
@@ -34,7 +34,7 @@ impl Store {
     /// [`NotFound`](crate::Kind::NotFound); [`InvalidInput`](crate::Kind::InvalidInput) for an instruction or a
     /// name; those of diff and apply.
     pub fn commit(&self, container: &str, options: &CommitOptions, context: &Context) -> Result<Digest> {
-        let name = options.name.as_deref().map(|name| parse_name(OPERATION, name)).transpose()?;
+        let name = options.name.as_deref().map(|name| parse_tag(OPERATION, name)).transpose()?;
         let changes = options
             .changes
             .iter()

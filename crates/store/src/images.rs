@@ -1,8 +1,8 @@
 //! Images: lists, details and names.
 
-use layerstore_changeset::Digest;
+use layerstore_changeset::{Code, Digest};
 use layerstore_driver::{Kind, LayerId};
-use layerstore_image::{Config, ImageName};
+use layerstore_image::{Config, ImageName, ImageSource, Manifest};
 
 use crate::db::images::ImageRow;
 use crate::db::layers::LayerRow;
@@ -118,10 +118,11 @@ impl Store {
     /// Gives an image a name; a name that another image has moves to this one.
     ///
     /// # Errors
-    /// As [`Store::image`]; [`InvalidInput`](crate::Kind::InvalidInput) for a name that is none.
+    /// As [`Store::image`]; [`InvalidInput`](crate::Kind::InvalidInput) for a name that is none, and for one with a
+    /// digest: such names are those of manifests, and come with a pull.
     pub fn tag(&self, image: &str, name: &str) -> Result<ImageName> {
         const OPERATION: &str = "tag";
-        let name = parse_name(OPERATION, name)?;
+        let name = parse_tag(OPERATION, name)?;
         let mut renamed = Vec::new();
         self.database().write(OPERATION, Durability::Full, |transaction| {
             let row = lookup::image(transaction, OPERATION, image)?;
@@ -187,4 +188,56 @@ fn size(layer: &Option<LayerRow>) -> u64 {
 /// A name that a person gave.
 pub(crate) fn parse_name(operation: &'static str, name: &str) -> Result<ImageName> {
     name.parse::<ImageName>().explain(operation, name)
+}
+
+/// A name that a person gives an image of the store, which says nothing of a manifest.
+pub(crate) fn parse_tag(operation: &'static str, name: &str) -> Result<ImageName> {
+    let parsed = parse_name(operation, name)?;
+    if parsed.digest().is_some() {
+        let message = "refusing to create a tag with a digest reference";
+        return Err(Error::new(Kind::InvalidInput, operation, name, message)
+            .with_hint("leave out what begins with `@`"));
+    }
+    Ok(parsed)
+}
+
+/// The names that an image gets that is pulled: those that were `given`, or else the source's own. A digest in a name is that of the
+/// manifest; a name that claims another is refused where somebody gave it, and left out where only the source says so.
+pub(crate) fn pulled_names(
+    operation: &'static str,
+    source: &dyn ImageSource,
+    given: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<ImageName>> {
+    let manifest = source.manifest().map(Manifest::digest);
+    let wrong = |name: &ImageName| {
+        let asked = name.digest().filter(|asked| manifest != Some(**asked))?;
+        Some(match manifest {
+            Some(manifest) => {
+                format!("the name {name} asks for the manifest {asked}, but the image's is {manifest}")
+            }
+            None => format!("the name {name} asks for the manifest {asked}, but the source has none"),
+        })
+    };
+    if given.is_empty() {
+        let mut names = source.names().to_vec();
+        names.retain(|name| match wrong(name) {
+            Some(why) => {
+                warnings.push(format!("{why}: it does not get this name"));
+                false
+            }
+            None => true,
+        });
+        return Ok(names);
+    }
+    let check = |text: &String| {
+        let name = parse_name(operation, text)?;
+        match wrong(&name) {
+            Some(why) => Err(Error::new(Kind::InvalidInput, operation, text, why)
+                .with_code(Code::DigestMismatch)
+                .with_hint("name it by a tag, or by its own digest")),
+            None => Ok(name),
+        }
+    };
+    given.iter().map(check).collect()
 }

@@ -23,7 +23,7 @@ use crate::db::layers::{Completed, Kept, LayerOrigin, LayerRow, NewLayer};
 use crate::db::{Durability, damage, images, layers, now, sessions};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
-use crate::images::parse_name;
+use crate::images::pulled_names;
 use crate::model::{LayerKind, LayerProgress, LayerStage, LayerState, PullOptions, Pulled, Watcher};
 use crate::session::{Lease, Session};
 use crate::store::Store;
@@ -61,10 +61,8 @@ impl Store {
         options: &PullOptions,
         context: &Context,
     ) -> Result<Pulled> {
-        let names = match options.names.as_slice() {
-            [] => source.names().to_vec(),
-            given => given.iter().map(|name| parse_name(OPERATION, name)).collect::<Result<_>>()?,
-        };
+        let mut warnings = source.warnings().to_vec();
+        let names = pulled_names(OPERATION, source, &options.names, &mut warnings)?;
         let id = source.config().image_id();
         let session = Session::begin(self, OPERATION, &[id.to_string()])?;
         let mut pull = Pull {
@@ -79,7 +77,7 @@ impl Store {
             size: 0,
             ahead: None,
             write_back: self.write_back(),
-            warnings: source.warnings().to_vec(),
+            warnings,
         };
         pull.layers()?;
         let Pull { session, layers, new, repaired, size, warnings, .. } = pull;

@@ -88,6 +88,64 @@ fn a_refused_image_leaves_nothing(
     assert!(check.findings.is_empty(), "{:?}", check.findings);
 }
 
+#[rstest]
+fn a_name_with_a_digest_that_the_image_does_not_have_is_refused_before_anything_is_read(
+    #[values(true, false)] manifest: bool,
+    #[values("a", "a:1")] name: &str,
+) {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let image = if manifest { small().with_manifest() } else { small() };
+    let asked = format!("sha256:{}", "0".repeat(64));
+    let error = image.pull(&store, &["good:1", &format!("{name}@{asked}")]).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::InvalidInput, Some("DIGEST_MISMATCH")), "{error}");
+    assert!(error.message().contains(&asked), "{error}");
+    assert!(!manifest || error.message().contains(&image.digest().to_string()), "{error}");
+    assert!(store.images().unwrap().is_empty() && image.reads() == 0);
+    assert!(listing(scratch.root().join("images")).is_empty());
+}
+
+#[test]
+fn a_name_with_the_digest_of_the_manifest_is_the_image_s() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let mut image = small().with_manifest();
+    let own = format!("a@{}", image.digest());
+    image.pull(&store, &[&own]).unwrap();
+    assert_eq!(store.image(&own).unwrap().id.to_string(), image.id());
+    store.remove_image(&own, false).unwrap();
+    // What a source says of itself may be of another time, as where its layers were compressed anew.
+    let other = format!("b@sha256:{}", "0".repeat(64));
+    image.names = [&own, &other, "c:1"].iter().map(|name| name.parse().unwrap()).collect();
+    let pulled = image.pull(&store, &[]).unwrap();
+    let names: Vec<_> = store.images().unwrap()[0].names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, [own, "c:1".to_owned()]);
+    assert!(pulled.warnings.iter().any(|warning| warning.contains(&other)), "{:?}", pulled.warnings);
+}
+
+#[test]
+fn a_tag_has_no_digest() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let image = small().with_manifest();
+    image.pull(&store, &["a:1"]).unwrap();
+    let container =
+        store.create_container("a:1", &layerstore::ContainerOptions::default(), &Context::new()).unwrap();
+    for digest in [image.digest().to_string(), format!("sha256:{}", "0".repeat(64))] {
+        let name = format!("a2@{digest}");
+        let options = layerstore::CommitOptions { name: Some(name.clone()), ..Default::default() };
+        for error in [
+            store.tag("a:1", &name).unwrap_err(),
+            store.commit(&container.id, &options, &Context::new()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::InvalidInput);
+            assert_eq!(error.message(), "refusing to create a tag with a digest reference");
+        }
+    }
+    let images = store.images().unwrap();
+    assert_eq!((images.len(), images[0].names.len()), (1, 1), "{images:?}");
+}
+
 fn climbing() -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.as_mut_bytes()[..9].copy_from_slice(b"../escape");

@@ -23,12 +23,14 @@ impl Fixture {
     }
 }
 
-/// An image with these names; a container of it, if wanted, and mounted, if wanted.
+/// An image with these names (`@D` for its manifest's digest); a container of it, if wanted, and mounted, if wanted.
 fn fixture(names: &[&str], container: Option<bool>) -> Fixture {
     let scratch = Scratch::new();
     let store = scratch.open("vfs");
-    let image = small();
-    image.pull(&store, names).unwrap();
+    let image = small().with_manifest();
+    let names: Vec<_> =
+        names.iter().map(|name| name.replace("@D", &format!("@{}", image.digest()))).collect();
+    image.pull(&store, &names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let container = container.map(|mounted| {
         let made =
             store.create_container(&image.id(), &ContainerOptions::default(), &Context::new()).unwrap();
@@ -39,8 +41,6 @@ fn fixture(names: &[&str], container: Option<bool>) -> Fixture {
     });
     Fixture { scratch, store, image, container }
 }
-
-const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 // NAMES by which the image is known; whether it has a container, and that is mounted; what is removed; forced.
 // Then what is printed, or what is said. I, C and L stand for ids: image, container, layers from the top.
@@ -83,8 +83,7 @@ fn docker_s_rules(
     #[case] force: bool,
     #[case] expected: Result<&str, &str>,
 ) {
-    let names: Vec<_> = names.iter().map(|name| name.replace('D', DIGEST)).collect();
-    let fixture = fixture(&names.iter().map(String::as_str).collect::<Vec<_>>(), container);
+    let fixture = fixture(names, container);
     let (id, hex) = (fixture.image.id(), fixture.hex());
     let chain: Vec<_> =
         fixture.store.image(&id).unwrap().layers.iter().map(|l| l.chain_id.unwrap()).collect();
@@ -99,7 +98,7 @@ fn docker_s_rules(
             let lines: Vec<_> = lines
                 .split('|')
                 .map(|line| {
-                    line.replace("@D", &format!("@{DIGEST}"))
+                    line.replace("@D", &format!("@{}", fixture.image.digest()))
                         .replace("Deleted: I", &format!("Deleted: {id}"))
                         .replace("L1", &chain[1].to_string())
                         .replace("L0", &chain[0].to_string())

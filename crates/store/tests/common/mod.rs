@@ -129,7 +129,9 @@ pub(crate) struct Memory {
     layers: Vec<Layer>,
     blobs: Vec<Vec<u8>>,
     tars: Vec<Vec<u8>>,
-    names: Vec<ImageName>,
+    manifest: Option<Manifest>,
+    /// What the source itself calls it.
+    pub(crate) names: Vec<ImageName>,
     /// What was to be verified of each layer that was opened.
     pub(crate) opened: Arc<Mutex<Vec<Verify>>>,
     /// Milliseconds of sleep before each read.
@@ -164,7 +166,31 @@ impl Memory {
             annotations: image::Annotations::new(),
         });
         let layers = layers.collect();
-        Self { config, layers, blobs, tars, names: Vec::new(), opened: Arc::default(), slow: 0, stuck: None }
+        Self {
+            config,
+            layers,
+            blobs,
+            tars,
+            manifest: None,
+            names: Vec::new(),
+            opened: Arc::default(),
+            slow: 0,
+            stuck: None,
+        }
+    }
+
+    /// The same with a manifest.
+    pub(crate) fn with_manifest(mut self) -> Self {
+        let config = image::Descriptor::of(image::MediaType::ImageConfig, self.config.raw());
+        let blob = |blob: &Vec<u8>| image::Descriptor::of(image::MediaType::ImageLayerGzip, blob);
+        let layers = self.blobs.iter().map(blob).collect();
+        self.manifest = Some(Manifest::new(image::Format::Oci, config, layers).unwrap());
+        self
+    }
+
+    /// The digest of its manifest.
+    pub(crate) fn digest(&self) -> Digest {
+        self.manifest.as_ref().unwrap().digest()
     }
 
     pub(crate) fn id(&self) -> String {
@@ -233,7 +259,7 @@ impl ImageSource for Memory {
     }
 
     fn manifest(&self) -> Option<&Manifest> {
-        None
+        self.manifest.as_ref()
     }
 
     fn layers(&self) -> &[Layer] {

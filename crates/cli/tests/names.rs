@@ -1,0 +1,89 @@
+//! Names of images as scripts see them: taken away, moved to another image, and with a digest.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests look at disks directly")]
+
+mod support;
+
+use serde_json::Value;
+use support::Bench;
+
+#[test]
+fn rmi_by_force_takes_what_is_gone_already_for_no_failure() {
+    let bench = Bench::new("vfs");
+    let source = bench.rootfs();
+    bench.run(&["pull", &source, "a:1"]);
+    bench.run(&["tag", "a:1", "b:1"]);
+    let missing = "layerstore: rmi: nope: No such image: nope:latest";
+    assert!(bench.fails(1, &["rmi", "nope"]).starts_with(missing));
+    assert!(bench.fails(0, &["rmi", "-f", "nope"]).starts_with(missing));
+    assert!(bench.fails(1, &["rmi", "nope", "b:1"]).starts_with(missing));
+    let some = bench.output(&["rmi", "-f", "nope", "a:1", "gone:2"]);
+    assert!(some.status.success());
+    assert!(String::from_utf8_lossy(&some.stdout).starts_with("Untagged: a:1\nDeleted: sha256:"), "{some:?}");
+    assert_eq!(String::from_utf8_lossy(&some.stderr).matches("No such image: ").count(), 2, "{some:?}");
+    // Another error is one, also beside those that are not there.
+    let id = bench.run(&["pull", &source, "a:1"]);
+    bench.run(&["create", "--name", "c", "a:1"]);
+    bench.run(&["mount", "c"]);
+    let running = bench.fails(1, &["rmi", "-f", "nope", &id]);
+    assert!(running.starts_with(missing) && running.contains("by running container"), "{running}");
+    assert_eq!(bench.fails(2, &["--driver", "nope", "rmi", "-f", "a:1"]).matches("nope").count(), 1);
+}
+
+#[test]
+fn a_container_is_listed_with_the_name_of_its_image_while_it_has_that_name() {
+    let bench = Bench::new("vfs");
+    let source = bench.rootfs();
+    let old = bench.run(&["pull", &source, "m:1"]);
+    bench.run(&["create", "--name", "c", "m:1"]);
+    bench.run(&["create", "--name", "by-id", &old]);
+    let listed = |name: &str| {
+        let all: Value = serde_json::from_str(&bench.run(&["ps", "--format", "json"])).unwrap();
+        let json = all.as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap();
+        let inspected: Value = serde_json::from_str(&bench.run(&["inspect", name])).unwrap();
+        assert_eq!(inspected[0]["ImageName"], json["image_name"]);
+        assert!(json["image"] == old.as_str() && inspected[0]["Image"] == old.as_str(), "{json}");
+        let text = bench.run(&["ps"]);
+        let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(name)).unwrap();
+        (line.split_whitespace().nth(2).unwrap().to_owned(), json["image_name"].clone())
+    };
+    let by_id = (old["sha256:".len()..][..12].to_owned(), Value::Null);
+    assert_eq!(listed("c"), ("m:1".to_owned(), "m:1".into()));
+    assert_eq!(listed("by-id"), by_id);
+    // Another image takes the name, and gives it back.
+    std::fs::write(bench.path("rootfs/new"), "new").unwrap();
+    bench.run(&["pull", &source, "m:1"]);
+    assert_eq!(listed("c"), by_id);
+    bench.run(&["tag", &old, "m:1"]);
+    assert_eq!(listed("c"), ("m:1".to_owned(), "m:1".into()));
+    bench.run(&["rmi", "-f", "m:1"]);
+    assert_eq!(listed("c"), by_id);
+}
+
+#[test]
+fn a_digest_that_is_not_the_image_s_names_nothing() {
+    let bench = Bench::new("vfs");
+    let (layout, wrong) = (format!("oci:{}:v1", bench.path("d").display()), "0".repeat(64));
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    let manifest = bench.run(&["push", "a:1", &layout]);
+    let refused = bench.fails(1, &["pull", &layout, &format!("evil@sha256:{wrong}")]);
+    assert!(refused.contains(&wrong) && refused.contains(&manifest), "{refused}");
+    let refused = bench.fails(1, &["tag", "a:1", &format!("evil2@sha256:{wrong}")]);
+    assert!(refused.contains("refusing to create a tag with a digest reference"), "{refused}");
+    bench.run(&["pull", &layout, &format!("good@{manifest}")]);
+    let images = bench.run(&["images"]);
+    assert!(images.contains("good") && !images.contains("evil"), "{images}");
+}
+
+#[test]
+fn an_image_with_children_is_untagged_as_docker_does() {
+    let bench = Bench::new("vfs");
+    let id = bench.run(&["pull", &bench.rootfs(), "p:1"]);
+    bench.run(&["create", "--name", "c", "p:1"]);
+    bench.run(&["commit", "c", "child:1"]);
+    bench.run(&["rm", "c"]);
+    let refused = bench.fails(1, &["rmi", "-f", &id]);
+    assert!(refused.contains("image has dependent child images"), "{refused}");
+    assert_eq!(bench.run(&["rmi", "p:1"]), "Untagged: p:1");
+}
