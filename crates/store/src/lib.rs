@@ -1,17 +1,56 @@
 //! Container layers, images and containers over pluggable storage drivers: what a runtime embeds.
 //!
 //! ```no_run
-//! use layerstore::{Config, Environment, Overrides, Registry, Store, StoreOptions};
+//! use layerstore::{
+//!     Config, ContainerOptions, Context, Environment, MountOptions, Overrides, PullOptions, Store, StoreOptions,
+//!     Watcher,
+//! };
 //!
-//! # fn main() -> layerstore::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The drivers that `layerstore-builtin` has; another one is added with `.with(its factory)`.
+//! let registry = layerstore_builtin::registry();
+//! // What the configuration files of this machine say; `Config::at(graphroot, runroot)` reads none.
 //! let config = Config::load(&Overrides::default(), &Environment::current())?;
-//! let registry = Registry::new(); // .with(a driver's factory)
 //! let store = Store::open(StoreOptions { config, registry })?;
-//! for image in store.images()? {
-//!     let _ = (image.id, image.size);
+//! store.warnings().iter().for_each(|warning| eprintln!("{warning}"));
+//!
+//! // Clones of a context share its flag: cancelled from any thread, whatever runs with it stops cleanly.
+//! let context = Context::new();
+//! let stop = context.clone();
+//! let impatient = std::thread::spawn(move || {
+//!     std::thread::sleep(std::time::Duration::from_secs(600));
+//!     stop.cancel();
+//! });
+//! # drop(impatient);
+//! let options = PullOptions {
+//!     names: vec!["example:1".to_owned()],
+//!     watcher: Watcher::new(|layer| eprintln!("layer {} of {}: {}", layer.index, layer.count, layer.bytes)),
+//! };
+//! let image = store.pull("oci:image-directory:tag", &options, &context)?;
+//!
+//! let options = ContainerOptions { name: Some("one".to_owned()), ..ContainerOptions::default() };
+//! let container = store.create_container(&image.id.to_string(), &options, &context)?;
+//! let root = store.mount(&container.id, &MountOptions::default())?;
+//! eprintln!("{} is at {}", container.id, root.display());
+//! for change in store.diff(&container.id, &context)? {
+//!     eprintln!("{:?} {:?}", change.kind, change.path);
 //! }
+//! store.unmount(&container.id, None)?;
+//! store.remove_container(&container.id, false)?;
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! Types of the crates below that this one's API is made of are at its top where their names are unambiguous; all
+//! of them are in [`image`], for those who bring a transport of their own ([`Store::pull_from`],
+//! [`Store::push_to`]), in [`driver`] and in [`changeset`].
+//!
+//! Layers are hashed and unpacked here, which without optimisation takes ten times as long. A program that embeds
+//! this crate wants in its `Cargo.toml`
+//!
+//! ```toml
+//! [profile.dev.package."*"]
+//! opt-level = 3
 //! ```
 //!
 //! A [`Store`] is a handle that can be cloned and used from any thread; many processes use one store at once.
@@ -82,12 +121,12 @@ mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
 pub use error::{Error, Kind, Result};
-pub use layerstore_changeset::{Context, Digest};
+pub use layerstore_changeset::{self as changeset, Code, Context, Digest, RelPath};
 pub use layerstore_driver::{
-    Access, Applied, Capabilities, ChangeKind, CreateOptions, IdMap, IdMapping, LayerId, MountFlags,
-    MountPlan, PathChange, PlanOptions, Registry, Usage,
+    self as driver, Access, Applied, Capabilities, ChangeKind, CreateOptions, Driver, DriverFactory, IdMap,
+    IdMapping, LayerId, MountFlags, MountPlan, PathChange, PlanOptions, Registry, Usage,
 };
-pub use layerstore_image::{Compression, ImageDestination, ImageName, ImageSource};
+pub use layerstore_image::{self as image, Compression, ImageDestination, ImageName, ImageSource};
 pub use model::{
     Check, CheckOptions, CommitOptions, Container, ContainerOptions, Finding, Freed, Gc, HistoryLine, Image,
     ImageSummary, Info, Layer, LayerKind, LayerProgress, LayerStage, LayerState, MountOptions, PullOptions,
