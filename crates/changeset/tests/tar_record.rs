@@ -58,7 +58,6 @@ fn it_is_what_tar_split_writes() {
 #[case::end_mark(vec![0; 1024])]
 #[case::no_end_mark(file("a", "x").bytes())]
 #[case::trailing_garbage([archive(&[file("a", "x")]), vec![7; 3_000_001]].concat())]
-#[case::hard_link_with_payload(archive(&[file("a", "x"), link(b'1', "b", "a").data(vec![9; 5000])]))]
 #[case::char_0_0(archive(&[raw(b'3', "c"), file("a", "x")]))]
 #[case::padding_that_is_not_zero([&file("a", "x").bytes()[..513], &[5; 511][..], &[0; 1024]].concat())]
 #[case::whiteouts(archive(&[file(".wh.x", ""), file("d/.wh..wh..opq", ""), file("y", vec![3; 70_000])]))]

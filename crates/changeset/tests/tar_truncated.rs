@@ -27,7 +27,7 @@ fn everything() -> Vec<u8> {
         link(b'2', "s", "t"),
         pax(&sparse),
         file("GNUSparseFile.1/sparse", sparse_data),
-        link(b'1', "h", "d/a").data(vec![5; 700]),
+        link(b'1', "h", "d/a"),
         file(".wh.gone", ""),
         file("d/.wh..wh..opq", ""),
         raw(b'6', "pipe"),

@@ -125,9 +125,12 @@ fn effective_kind(header: &Header, name: &[u8], stored: u64) -> Result<u8> {
         b'S' if header.format() != Format::Gnu => {
             bad(Code::BadSparse, "a GNU sparse file without GNU's magic")
         }
-        b'0' | b'1' | b'S' => Ok(kind),
+        b'0' | b'S' => Ok(kind),
+        // POSIX lets a hard link carry data, and no two programs agree when it does: GNU tar, Go and Python read what
+        // follows as the next header, unless a PAX header says the size, libarchive guesses. Nobody writes such a link.
+        b'1' if stored > 0 => bad(Code::BadHeader, "a hard link with data, which programs read differently"),
         b'2'..=b'6' if stored > 0 => bad(Code::BadHeader, "an entry of this type has no data"),
-        b'2'..=b'6' => Ok(kind),
+        b'1'..=b'6' => Ok(kind),
         other => bad(Code::BadType, &format!("unknown type {:?}", char::from(other))),
     }
 }

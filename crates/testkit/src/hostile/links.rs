@@ -32,8 +32,18 @@ pub(super) const HARD_LINKS: &[Case] = &[
     refuse("C09_hardlink_self", "LINK_SELF", |_| archive(&[file("f", "keep"), hard("f", "./f")])),
     refuse("C09b_hardlink_self_by_symlink", "LINK_SELF", |_| archive(&[hard("lib/libc", "usr/lib/libc")])),
     refuse("C09c_hardlink_self_of_lower", "LINK_SELF", |_| archive(&[hard("etc/passwd", "/etc/passwd")])),
-    accept("C10_hardlink_data", |_| {
+    refuse("C10_hardlink_data", "BAD_HEADER", |_| {
         archive(&[file("f", "keep"), hard("h", "f").data(archive(&[file("hidden", "x")])), file("g", "y")])
+    }),
+    refuse("C10b_hardlink_size_without_data", "BAD_HEADER", |_| {
+        archive(&[file("f", "keep"), hard("h", "f").size("1000"), file("hidden", "x"), file("g", "y")])
+    }),
+    refuse("C10c_hardlink_pax_size", "BAD_HEADER", |_| {
+        let data = file("hidden", "x");
+        archive(&[file("f", "keep"), pax(&[("size", "1024")]), hard("h", "f"), data, file("g", "y")])
+    }),
+    refuse("C10d_hardlink_data_v7", "BAD_HEADER", |_| {
+        archive(&[file("f", "keep"), hard("h", "f").v7().size("512"), file("g", "y")])
     }),
     accept("C11_hardlink_chown_ignored", |_| {
         archive(&[file("f", "x").mode(0o755).owner(1000, 1000), hard("h", "f").mode(0o4755).mtime(99)])
