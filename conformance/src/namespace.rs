@@ -66,7 +66,7 @@ pub(crate) fn unshare_user(input: &mut impl BufRead, output: &mut impl Write) ->
 pub(crate) fn map_ids(process: u32) -> Outcome {
     let write = |file: &str, text: &str| -> Outcome {
         use std::io::Write as _;
-        let mut file = layerstore_sys::fs::open_file_for_writing(format!("/proc/{process}/{file}"))?;
+        let mut file = layerstore_sys::fs::open_for_writing(format!("/proc/{process}/{file}"))?;
         Ok(file.write_all(text.as_bytes())?)
     };
     if nix::unistd::geteuid().is_root() {

@@ -70,12 +70,13 @@ pub enum MountPlan {
 #[serde(untagged)]
 pub enum Source {
     /// A directory of the host, any bytes in its path.
-    Path(PathBuf),
+    Path(#[serde(serialize_with = "as_text")] PathBuf),
     /// A directory inside another plan's view.
     Plan {
         /// The other plan.
         plan: Box<MountPlan>,
         /// Where in it, relative; empty for its root.
+        #[serde(serialize_with = "as_text")]
         subdirectory: PathBuf,
     },
 }
@@ -115,6 +116,7 @@ pub struct Overlay {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Upper {
     /// The directory that holds both.
+    #[serde(serialize_with = "as_text")]
     pub directory: PathBuf,
     /// Name of the upper directory in it.
     pub upper: String,
@@ -137,6 +139,11 @@ pub struct OverlayFeatures {
     pub userxattr: bool,
     /// `volatile` (Linux 5.10).
     pub volatile: bool,
+}
+
+/// Any path can be shown, also one that is no UTF-8.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&layerstore_sys::fs::text(path))
 }
 
 /// Most lower directories of one overlay (the kernel's `OVL_MAX_STACK`).

@@ -47,6 +47,15 @@ impl Error {
         self.errno == Errno::EXIST
     }
 
+    /// What an `io::Error` of reading or writing a [`File`](crate::File) says: the call that failed, where it was one of
+    /// ours, else `call` on `subject`.
+    pub fn from_io(error: std::io::Error, call: &'static str, subject: impl FnOnce() -> String) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(other) => Self::new(call, subject(), Errno::from_io_error(&other).unwrap_or(Errno::IO)),
+        }
+    }
+
     /// Whether the kernel or file system does not know the call or option (`ENOSYS`, `EOPNOTSUPP`, `EINVAL` is
     /// not among them).
     pub fn is_unsupported(&self) -> bool {
@@ -107,4 +116,20 @@ pub(crate) fn last_errno() -> Errno {
 pub(crate) fn show(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     format!("\"{}\"", path.as_os_str().as_bytes().escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_write_says_is_not_lost_on_its_way_through_std() {
+        let mut full = crate::fs::open_for_writing("/dev/full").unwrap();
+        let error = full.write_all(b"x").unwrap_err();
+        let error = Error::from_io(error, "other", String::new);
+        assert!(error.is_no_space(), "{error}");
+        assert_eq!((error.call(), error.subject()), ("write", "\"/dev/full\""));
+    }
 }

@@ -49,7 +49,8 @@ fn regular(file: File) -> Result<File> {
     }
 }
 
-/// Opens what lies at a path for writing only, following symlinks and creating nothing: a pipe, a terminal.
+/// Opens what lies at a path for writing only, following symlinks and creating nothing: a pipe, a
+/// terminal, a file of the kernel's.
 ///
 /// # Errors
 /// Those of `openat`.
@@ -63,14 +64,6 @@ pub fn open_for_writing(path: impl AsRef<Path>) -> Result<File> {
 /// Those of `openat`.
 pub fn create_file(path: impl AsRef<Path>, mode: u32) -> Result<File> {
     open(path.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC, mode)
-}
-
-/// Opens a file that exists for writing by path, following symlinks: for the kernel's own files.
-///
-/// # Errors
-/// Those of `openat`.
-pub fn open_file_for_writing(path: impl AsRef<Path>) -> Result<File> {
-    open(path.as_ref(), OFlags::WRONLY, 0)
 }
 
 fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File> {
@@ -164,6 +157,13 @@ pub fn read(path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>> {
     open_file(path)?.read_to_end_limited(limit)
 }
 
+/// A path as a text that people and JSON can hold: as it is where it is UTF-8, else every byte that is not printable
+/// ASCII escaped.
+pub fn text(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    path.to_str().map_or_else(|| path.as_os_str().as_bytes().escape_ascii().to_string(), str::to_owned)
+}
+
 /// A whole text file, at most `limit` bytes; `EILSEQ` when it is not UTF-8.
 ///
 /// # Errors
@@ -199,10 +199,7 @@ pub fn write_atomic(dir: &Dir, name: &[u8], content: &[u8], mode: u32) -> Result
     let mut file = dir.create_file(&temporary, mode)?;
     let written = file
         .write_all(content)
-        .map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            Error::new("write", dir.show(&temporary), errno)
-        })
+        .map_err(|error| Error::from_io(error, "write", || dir.show(&temporary)))
         .and_then(|()| file.sync())
         .and_then(|()| dir.rename(&temporary, dir, name));
     if written.is_err() {

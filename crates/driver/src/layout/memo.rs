@@ -60,10 +60,7 @@ impl Memo {
             let mut file = runroot.create_file(temporary.as_bytes(), 0o600)?;
             let written = file
                 .write_all(&text)
-                .map_err(|error| {
-                    let errno = sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO);
-                    sys::Error::new("write", runroot.show(temporary.as_bytes()), errno)
-                })
+                .map_err(|error| sys::Error::from_io(error, "write", || runroot.show(temporary.as_bytes())))
                 .and_then(|()| runroot.rename(temporary.as_bytes(), &runroot, file_name(name).as_bytes()));
             if written.is_err() {
                 // The first error is the one to report.

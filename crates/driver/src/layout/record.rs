@@ -135,10 +135,7 @@ pub(super) fn write<T: serde::Serialize>(dir: &Dir, name: &str, record: &T) -> s
     let mut file = dir.create_file(temporary.as_bytes(), 0o600)?;
     let written = file
         .write_all(&text)
-        .map_err(|error| {
-            let errno = sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO);
-            sys::Error::new("write", dir.show(temporary.as_bytes()), errno)
-        })
+        .map_err(|error| sys::Error::from_io(error, "write", || dir.show(temporary.as_bytes())))
         .and_then(|()| dir.rename(temporary.as_bytes(), dir, name.as_bytes()));
     if written.is_err() {
         // The first error is the one to report; a leftover is replaced by the next attempt.

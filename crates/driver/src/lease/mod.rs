@@ -325,7 +325,7 @@ impl Live {
                 here: attached.namespace().same(here),
             },
         };
-        Use { access: self.record.options.access, place, pid: self.record.pid }
+        Use { options: self.record.options.clone(), place, pid: self.record.pid }
     }
 }
 

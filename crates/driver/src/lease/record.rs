@@ -203,8 +203,8 @@ impl Attached {
 /// Who uses a layer, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
-    /// Writing or only reading.
-    pub access: Access,
+    /// How.
+    pub options: PlanOptions,
     /// Where.
     pub place: Place,
     /// The process that began it; for an attached mount it may be long gone.
@@ -239,7 +239,7 @@ impl Use {
 
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let access = match self.access {
+        let access = match self.options.access {
             Access::ReadWrite => "writable",
             Access::ReadOnly => "read-only",
         };
