@@ -3,14 +3,17 @@
 //! ```text
 //! GRAPHROOT/runroot.json   {"boot","device","inode","token","path"}: the runroot of this root, in that boot
 //! GRAPHROOT/store.lock     locked shared (flock) by every open store, alone by who rebuilds the database
-//! RUNROOT/roots/TOKEN      the root of this token was recovered since the boot
+//! RUNROOT/roots/TOKEN      the path of the root of this token, which was recovered since the boot
 //! ```
 //!
 //! Invariant: in one boot a root is used with one runroot only. Two writable mounts of one layer are kept apart by
 //! leases in the runroot, and two programs with different ones would not see each other's. A copy of a root, a file
 //! system that was mounted again and the next boot have another identity, and nobody can use what was mounted
-//! before: they choose anew.
+//! before: they choose anew. But a copy whose original still lies there chooses another runroot: both hold layers of the
+//! same ids, and locks and leases go by these.
 
+use std::io::Write as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use layerstore_sys::lock::{Lock, Mode};
@@ -31,7 +34,38 @@ struct Binding {
     device: String,
     inode: u64,
     token: String,
+    #[serde(with = "any_path")]
     path: PathBuf,
+}
+
+/// A path in JSON: a text, or the list of its bytes where it is no UTF-8.
+mod any_path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Any {
+        Text(PathBuf),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => text.serialize(serializer),
+            None => path.as_os_str().as_bytes().serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Any::deserialize(deserializer)? {
+            Any::Text(path) => path,
+            Any::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
 }
 
 impl Binding {
@@ -45,6 +79,8 @@ impl Binding {
 pub(crate) struct Bound {
     /// Where it is noted that the root was recovered.
     marker: PathBuf,
+    /// The root.
+    root: PathBuf,
     /// Whether nobody has recovered the root since the boot.
     pub(crate) first: bool,
     /// What a person should know.
@@ -59,7 +95,11 @@ impl Bound {
         if let Some(folder) = self.marker.parent() {
             sys::fs::make_dirs(folder, 0o700).explain(OPERATION, folder.display())?;
         }
-        sys::fs::create_file(&self.marker, 0o600).map(drop).explain(OPERATION, self.marker.display())
+        let subject = || self.marker.display();
+        let mut file = sys::fs::create_file(&self.marker, 0o600).explain(OPERATION, subject())?;
+        // What is not written there only keeps a copy of the root from being known as one.
+        drop(file.write_all(self.root.as_os_str().as_bytes()));
+        Ok(())
     }
 }
 
@@ -71,6 +111,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     let mut live = Lock::wait(lock_file(root)?, Mode::Shared).explain(OPERATION, root.path().display())?;
     let runroot = sys::fs::canonical(runroot).explain(OPERATION, runroot.display())?;
     let here = identity(root, &runroot)?;
+    let path = root.path().to_owned();
     // The marker and whether it is there, if the root is bound to this runroot.
     let find = || -> Result<Option<(PathBuf, bool)>> {
         let Some(bound) = read(root)?.filter(|bound| bound.same_root(&here)) else { return Ok(None) };
@@ -79,12 +120,17 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
         Ok((recovered || bound.path == runroot).then_some((marker, recovered)))
     };
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, root: path, first: !recovered, warning: None, _live: live });
     }
     let _gate = db::gate(root, OPERATION)?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, root: path, first: !recovered, warning: None, _live: live });
+    }
+    if let Some(original) = original(root, &runroot, &here)? {
+        let message = format!("it is a copy of {}, which uses the same runroot", original.display());
+        return Err(Error::new(Kind::InUse, OPERATION, root.path().display().to_string(), message)
+            .with_hint("give the copy a runroot of its own: --runroot DIR"));
     }
     let mut warning = None;
     if let Some(other) = read(root)?.filter(|bound| bound.same_root(&here)) {
@@ -106,7 +152,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     })?;
     let marker = marker(&runroot, &here.token);
     sys::fs::replace(root, FILE, &bytes, 0o600).explain(OPERATION, "")?;
-    Ok(Bound { marker, first: true, warning, _live: live })
+    Ok(Bound { marker, root: path, first: true, warning, _live: live })
 }
 
 fn in_use(root: &Dir, other: &Binding) -> Error {
@@ -115,6 +161,19 @@ fn in_use(root: &Dir, other: &Binding) -> Error {
     Error::new(Kind::InUse, OPERATION, root.path().display().to_string(), message).with_hint(format!(
         "use --runroot {path}; to move, unmount everything, end what uses the store and remove {path}"
     ))
+}
+
+/// Where the root lies that this one is a copy of, if that one used this runroot since the boot and is still there.
+fn original(root: &Dir, runroot: &Path, here: &Binding) -> Result<Option<PathBuf>> {
+    let Some(copied) = read(root)?.filter(|bound| bound.boot == here.boot && !bound.same_root(here)) else {
+        return Ok(None);
+    };
+    let Ok(bytes) = sys::fs::read(marker(runroot, &copied.token), LARGEST) else { return Ok(None) };
+    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    let Ok(other) = Dir::open(&path) else { return Ok(None) };
+    let is_original = read(&other)?.is_some_and(|bound| bound.token == copied.token)
+        && identity(&other, runroot)?.same_root(&copied);
+    Ok(is_original.then_some(path))
 }
 
 /// Waits until the store is nobody's but the caller's.

@@ -9,17 +9,21 @@ use std::path::{Path, PathBuf};
 use layerstore_driver::{Access, DriverExt as _, LayerId, PlanOptions};
 use layerstore_sys as sys;
 
-use crate::error::{Explain as _, Result};
+use crate::error::{Error, Explain as _, Kind, Result};
 use crate::lookup;
 use crate::model::MountOptions;
 use crate::store::Store;
+
+/// How often the directory for a mount is made again that somebody else removes.
+const ATTEMPTS: usize = 100;
 
 impl Store {
     /// Mounts a container and returns where. One that is mounted already stays where it is (unless another
     /// target is asked for), so that a second call gives the same path.
     ///
     /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) when it is mounted writable elsewhere.
+    /// [`NotFound`](crate::Kind::NotFound); [`InUse`](crate::Kind::InUse) when it is mounted writable elsewhere, or with
+    /// other options there.
     pub fn mount(&self, container: &str, options: &MountOptions) -> Result<PathBuf> {
         const OPERATION: &str = "mount";
         let found = self.find_container(OPERATION, container)?;
@@ -81,22 +85,6 @@ impl Store {
         access: Access,
         options: &MountOptions,
     ) -> Result<PathBuf> {
-        let mounted = self.mounts_of(operation, layer)?;
-        match &options.target {
-            None => {
-                if let Some(place) = mounted.into_iter().next() {
-                    return Ok(place);
-                }
-            }
-            Some(target) if sys::fs::exists(target).explain(operation, target.display())? => {
-                let target = sys::fs::canonical(target).explain(operation, target.display())?;
-                if mounted.contains(&target) {
-                    return Ok(target);
-                }
-            }
-            Some(_) => {}
-        }
-        self.ensure_sound(operation, name, layer)?;
         let plan = PlanOptions {
             access,
             id_mapping: options.id_mapping.clone(),
@@ -104,26 +92,65 @@ impl Store {
             label: options.label.clone(),
             flags: options.flags.unwrap_or(self.mount_flags()),
         };
-        let target = match &options.target {
-            Some(target) => target.clone(),
-            None => {
-                let target = self.runroot().join("mnt").join(name);
-                sys::fs::make_dirs(&target, 0o700).explain(operation, name)?;
-                target
+        let wanted = match &options.target {
+            Some(target) if sys::fs::exists(target).explain(operation, target.display())? => {
+                Some(sys::fs::canonical(target).explain(operation, target.display())?)
             }
+            target => target.clone(),
         };
-        match self.driver().mount(layer, &plan, &target) {
-            Ok(mounted) => Ok(mounted.target),
-            Err(error) => {
-                // Two programs may have mounted at the same moment: the first one's mount serves both.
-                let now = self.mounts_of(operation, layer).unwrap_or_default();
-                if options.target.is_none()
-                    && let Some(place) = now.into_iter().next()
-                {
-                    return Ok(place);
+        let there = || self.mounted_as(operation, layer, name, wanted.as_deref(), &plan);
+        if let Some(place) = there()? {
+            return Ok(place);
+        }
+        self.ensure_sound(operation, name, layer)?;
+        if let Some(target) = &wanted {
+            return Ok(self.driver().mount(layer, &plan, target).explain(operation, name)?.target);
+        }
+        let target = self.runroot().join("mnt").join(name);
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            sys::fs::make_dirs(&target, 0o700).explain(operation, name)?;
+            match self.driver().mount(layer, &plan, &target) {
+                Ok(mounted) => return Ok(mounted.target),
+                Err(error) => {
+                    // Two programs may have mounted at the same moment: the first one's mount serves both.
+                    if let Some(place) = there()? {
+                        return Ok(place);
+                    }
+                    // Who unmounted at this moment may have taken the directory along, or the mount that was in the way.
+                    let passes = error.kind() == Kind::InUse || lost_its_target(&error);
+                    if !passes || attempts.next().is_none() {
+                        self.remove_mount_point(&target);
+                        return Err(error).explain(operation, name);
+                    }
                 }
-                self.remove_mount_point(&target);
-                Err(error).explain(operation, name)
+            }
+        }
+    }
+
+    /// Where a layer is mounted already, at a target or anywhere, if it is so as `plan` wants it.
+    fn mounted_as(
+        &self,
+        operation: &'static str,
+        layer: &LayerId,
+        name: &str,
+        target: Option<&Path>,
+        plan: &PlanOptions,
+    ) -> Result<Option<PathBuf>> {
+        let uses = self.driver().leases().uses(layer).explain(operation, layer)?;
+        let found = uses.into_iter().find_map(|using| {
+            let said = using.to_string();
+            let options = using.options.clone();
+            let place = using.target_here()?;
+            target.is_none_or(|target| target == place).then_some((place, options, said))
+        });
+        match found {
+            None => Ok(None),
+            Some((place, options, _)) if options == *plan => Ok(Some(place)),
+            Some((_, options, said)) => {
+                let how = if options.access == plan.access { ", with other options" } else { "" };
+                let error = Error::new(Kind::InUse, operation, name, format!("it is {said}{how}"));
+                Err(error.with_hint("unmount it first"))
             }
         }
     }
@@ -172,4 +199,16 @@ impl Store {
             let _ = parent.remove_dir(name.as_bytes());
         }
     }
+}
+
+/// Whether a mount failed because something on the way was not there.
+fn lost_its_target(error: &layerstore_driver::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<sys::Error>() {
+            return error.is_not_found();
+        }
+        source = error.source();
+    }
+    false
 }

@@ -19,11 +19,8 @@ use crate::store::{Inner, StoreOptions};
 const OPERATION: &str = "open store";
 
 pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
-    let StoreOptions { mut config, registry } = options;
-    config.settle(&registry)?;
-    for path in [&config.graphroot.value, &config.runroot.value] {
-        sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
-    }
+    let StoreOptions { config, registry } = options;
+    let mut config = prepared(config, &registry)?;
     let root = Dir::open(&config.graphroot.value).explain(OPERATION, "")?;
     let bound = match rebuild::is_ours(&root)? {
         true => Some(binding::bind(&root, &config.runroot.value)?),
@@ -88,10 +85,29 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     })
 }
 
+/// Settles the configuration for these drivers, and makes the directories that it names.
+fn prepared(mut config: Config, registry: &Registry) -> Result<Config> {
+    config.settle(registry)?;
+    for path in [&config.graphroot.value, &config.runroot.value] {
+        sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
+    }
+    let canonical = |path: &std::path::Path| sys::fs::canonical(path).explain(OPERATION, path.display());
+    // SQLite follows no symlink on the way to a database, and a symlink may lead elsewhere tomorrow.
+    config.graphroot.value = canonical(&config.graphroot.value)?;
+    if config.graphroot.value == canonical(&config.runroot.value)? {
+        let what = config.graphroot.value.display().to_string();
+        let error = Error::new(Kind::InvalidInput, OPERATION, what, "root and runroot are one directory");
+        return Err(
+            error.with_hint("what lies in the runroot dies with a reboot: give it a directory of its own")
+        );
+    }
+    Ok(config)
+}
+
 /// The driver of a root whose database is lost: the one that is named, or the one that has something there.
 pub(crate) fn driver_without_database(options: &StoreOptions, root: &Dir) -> Result<Arc<dyn Driver>> {
-    let (config, registry) = (&options.config, &options.registry);
-    sys::fs::make_dirs(&config.runroot.value, 0o700).explain(OPERATION, "")?;
+    let registry = &options.registry;
+    let config = &prepared(options.config.clone(), registry)?;
     let bound = binding::bind(root, &config.runroot.value)?;
     let choice = Choice { config, registry, root, first: bound.first };
     let selected = choice.select(choice.present()?)?;

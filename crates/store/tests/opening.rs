@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::*;
-use layerstore::{Kind, Registry, Store, StoreOptions};
+use layerstore::{Config, ContainerOptions, Context, Kind, MountOptions, Registry, Store, StoreOptions};
 use rstest::rstest;
 
 fn sql(scratch: &Scratch, statement: &str) {
@@ -138,4 +140,63 @@ fn closing_and_opening_rewrite_nothing() {
     let after = state();
     assert_eq!((before.0.ino(), before.0.len()), (after.0.ino(), after.0.len()), "the log was made again");
     assert_eq!(before.1.ino(), after.1.ino(), "what was found about the root was written again");
+}
+
+#[test]
+fn a_store_may_lie_below_a_symlink_and_be_one() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("disk")).unwrap();
+    std::os::unix::fs::symlink("disk", scratch.path().join("link")).unwrap();
+    let below = scratch.path().join("link/store");
+    small().pull(&open(config_at(&below, "overlay2")).unwrap(), &["small"]).unwrap();
+    std::os::unix::fs::symlink("store/root", scratch.path().join("disk/root")).unwrap();
+    let itself = Config::at(scratch.path().join("link/root"), below.join("run")).with_driver("overlay2");
+    let store = open(itself).unwrap();
+    assert_eq!(store.images().unwrap().len(), 1);
+    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+    store.mount(&made.id, &MountOptions::default()).unwrap();
+    store.remove_container(&made.id, true).unwrap();
+}
+
+#[test]
+fn a_root_is_not_its_own_runroot() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("one")).unwrap();
+    std::os::unix::fs::symlink("one", scratch.path().join("same")).unwrap();
+    let config = Config::at(scratch.path().join("one"), scratch.path().join("same")).with_driver("vfs");
+    let error = open(config).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput, "{error}");
+    assert_eq!(std::fs::read_dir(scratch.path().join("one")).unwrap().count(), 0, "nothing was made there");
+}
+
+/// Both hold layers of the same ids, by which locks and leases go.
+#[test]
+fn a_copy_of_a_root_does_not_share_the_runroot_of_its_original() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    small().pull(&store, &["small"]).unwrap();
+    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+    let place = store.mount(&made.id, &MountOptions::default()).unwrap();
+    let copied = scratch.path().join("copy");
+    let copy = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    copy(&scratch.root(), &copied);
+    let shared = || Config::at(copied.clone(), scratch.path().join("run")).with_driver("vfs");
+    let error = open(shared()).unwrap_err();
+    assert_eq!(error.kind(), Kind::InUse, "{error}");
+    assert!(error.to_string().contains("it is a copy of") && error.hint().is_some(), "{error}");
+    let own = Config::at(copied.clone(), scratch.path().join("run2")).with_driver("vfs");
+    let other = open(own).unwrap();
+    assert!(!other.container(&made.id).unwrap().mounted, "the original's mount is not the copy's");
+    assert!(other.unmount(&made.id, None).unwrap().is_empty());
+    assert!(std::fs::read_dir(&place).unwrap().count() > 0, "and stays");
+    drop(other);
+    // One that took the place of its original, as after copying it to a larger disk, goes on with its runroot.
+    store.unmount(&made.id, None).unwrap();
+    drop(store);
+    std::fs::remove_dir_all(scratch.root()).unwrap();
+    std::fs::remove_file(copied.join("runroot.json")).unwrap();
+    copy(&copied, &scratch.root());
+    scratch.open("vfs").mount(&made.id, &MountOptions::default()).unwrap();
 }

@@ -25,6 +25,7 @@ pub struct Container {
     /// Words that runtimes attach.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Where it is mounted now, as the kernel sees it from this mount namespace.
+    #[serde(serialize_with = "super::paths")]
     pub mounts: Vec<PathBuf>,
     /// Whether it has a mount anywhere, other mount namespaces included.
     pub mounted: bool,

@@ -138,6 +138,7 @@ pub struct Rebuilt {
     /// What was wrong with the old one.
     pub reason: String,
     /// Where the old one is kept, if there was any.
+    #[serde(serialize_with = "super::path")]
     pub kept_as: Option<std::path::PathBuf>,
     /// Layers that came back.
     pub layers: u64,
