@@ -5,6 +5,7 @@ mod container;
 
 mod definition;
 mod drivers;
+mod export;
 mod image;
 mod layer;
 mod store;
@@ -46,7 +47,7 @@ pub(crate) fn dispatch(arguments: Arguments, registry: Registry) -> Result<ExitC
         Command::Unmount(arguments) => container::unmount(&session, &arguments),
         Command::Diff { name } => container::diff(&session, &name),
         Command::Commit(arguments) => container::commit(&session, arguments),
-        Command::Export(arguments) => container::export(&session, &arguments),
+        Command::Export(arguments) => export::export(&session, &arguments),
         Command::Rm(arguments) => container::rm(&session, &arguments),
         Command::Layer(verb) => layer::dispatch(&session, verb),
         Command::Conformance(arguments) => return conformance::run(&session, &arguments),

@@ -1,13 +1,11 @@
 //! Verbs about containers.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use layerstore::{ChangeKind, CommitOptions, ContainerOptions, MountOptions, PathChange};
 use serde_json::json;
 
 use super::each;
-use crate::args::{Commit, Create, Export, Mount, Rm, Unmount};
-use crate::failure::{Failure, Result};
+use crate::args::{Commit, Create, Mount, Rm, Unmount};
+use crate::failure::Result;
 use crate::output::{self, ago, line, short, size, table};
 use crate::session::Session;
 
@@ -76,7 +74,7 @@ pub(super) fn mount(session: &Session, arguments: Mount) -> Result<()> {
     let options =
         MountOptions { target: arguments.target, read_only: arguments.ro, ..MountOptions::default() };
     let path = store.mount(&container, &options)?;
-    session.print(&json!({ "path": path }), |_| output::path(&path))
+    session.print(&json!({ "path": layerstore_sys::fs::text(&path) }), |_| output::path(&path))
 }
 
 pub(super) fn unmount(session: &Session, arguments: &Unmount) -> Result<()> {
@@ -117,40 +115,6 @@ pub(super) fn commit(session: &Session, arguments: Commit) -> Result<()> {
     };
     let id = session.store()?.commit(&arguments.container, &options, &session.context)?;
     session.print(&json!({ "id": id }), |_| line(id))
-}
-
-pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
-    let store = session.store()?;
-    let Some(path) = &arguments.output else {
-        if std::io::stdout().is_terminal() {
-            return Err(Failure::usage("export", "a tar does not go to a terminal: use -o FILE or a pipe"));
-        }
-        store.export(&arguments.container, &mut output::stream()?, &session.context)?;
-        return Ok(());
-    };
-    let failed = |error: &dyn std::fmt::Display| {
-        let what = path.display().to_string();
-        Failure::Store(layerstore::Error::new(layerstore::Kind::System, "export", what, error.to_string()))
-    };
-    // Looked up first, so that a wrong name does not empty a file that is there.
-    store.container(&arguments.container)?;
-    let mut file = layerstore_sys::fs::create_file(path, 0o666).map_err(|error| failed(&error))?;
-    let written = store
-        .export(&arguments.container, &mut file, &session.context)
-        .map_err(Failure::from)
-        .and_then(|_| file.flush().map_err(|error| failed(&error)))
-        .and_then(|()| file.sync().map_err(|error| failed(&error)))
-        .and_then(|()| {
-            // The name too: what was written out is there after a power cut.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = layerstore_sys::Dir::open(folder.unwrap_or_else(|| std::path::Path::new(".")));
-            folder.and_then(|folder| folder.sync()).map_err(|error| failed(&error))
-        });
-    if written.is_err() {
-        // Half a tar would pass for a whole one; the first error is the one to report.
-        let _ = layerstore_sys::fs::remove_file(path);
-    }
-    written
 }
 
 pub(super) fn rm(session: &Session, arguments: &Rm) -> Result<()> {
