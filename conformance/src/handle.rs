@@ -7,8 +7,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use layerstore_changeset::Context;
 use layerstore_sys as sys;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -19,17 +20,22 @@ use crate::need::Environment;
 use crate::process::{ChildSetup, command};
 use crate::worker::{Answer, WorkerSetup};
 
+/// How often somebody who waits for a worker looks whether the run was cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// One worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     child: Child,
     input: Option<ChildStdin>,
     answers: Receiver<String>,
+    context: Context,
     pub(crate) environment: Environment,
 }
 
 impl Worker {
-    pub(crate) fn start(driver: &str, scratch: &Path, mode: Mode) -> Outcome<Self> {
+    pub(crate) fn start(driver: &str, scratch: &Path, mode: Mode, context: &Context) -> Outcome<Self> {
+        not_cancelled(context)?;
         sys::fs::make_dirs(scratch, 0o755)?;
         let setup = WorkerSetup { driver: driver.to_owned(), scratch: scratch.to_owned(), mode };
         // A group of its own, so that everything that a case started can be ended with it.
@@ -56,7 +62,7 @@ impl Worker {
             claims: Vec::new(),
             missing: Default::default(),
         };
-        let mut worker = Self { child, input, answers, environment };
+        let mut worker = Self { child, input, answers, context: context.clone(), environment };
         let limit = Duration::from_secs(60);
         if mode.user_namespace {
             let asked = worker.hear(limit)?;
@@ -81,15 +87,25 @@ impl Worker {
     }
 
     fn hear(&mut self, limit: Duration) -> Outcome<String> {
-        self.answers.recv_timeout(limit).map_err(|error| match error {
-            RecvTimeoutError::Timeout => {
-                Failure::crash(format!("no end after {} s: the time limit ended it", limit.as_secs()))
+        let begun = Instant::now();
+        loop {
+            not_cancelled(&self.context)?;
+            let left = limit.saturating_sub(begun.elapsed());
+            match self.answers.recv_timeout(left.min(LOOK)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if left > LOOK => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let message = format!("no end after {} s: the time limit ended it", limit.as_secs());
+                    return Err(Failure::crash(message));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(match self.child.wait() {
+                        Ok(status) => Failure::crash(format!("the process of the case ended with {status}")),
+                        Err(error) => Failure::crash(format!("the process of the case is gone: {error}")),
+                    });
+                }
             }
-            RecvTimeoutError::Disconnected => match self.child.wait() {
-                Ok(status) => Failure::crash(format!("the process of the case ended with {status}")),
-                Err(error) => Failure::crash(format!("the process of the case is gone: {error}")),
-            },
-        })
+        }
     }
 
     pub(crate) fn run(&mut self, case: &Case, limit: Duration) -> Outcome<Option<Failure>> {
@@ -100,6 +116,10 @@ impl Worker {
             _ => Err(broken(&answer)),
         }
     }
+}
+
+fn not_cancelled(context: &Context) -> Outcome {
+    if context.is_cancelled() { Err(Failure::new("the run was cancelled")) } else { Ok(()) }
 }
 
 fn broken(answer: &str) -> Failure {

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use layerstore_driver::LayerId;
 use layerstore_sys as sys;
@@ -44,7 +44,7 @@ impl Pool {
         let scratch = base.join(format!("layerstore-conformance-{short}"));
         sys::fs::make_dirs(&scratch, 0o755)?;
         let removal = Removal(scratch);
-        let first = Worker::start(driver, &removal.0.join("0"), options.mode)?;
+        let first = Worker::start(driver, &removal.0.join("0"), options.mode, &options.context)?;
         let environment = first.environment.clone();
         let setup = format!("{}{}", environment.file_system, options.mode.suffix());
         let mut pin = None;
@@ -118,7 +118,8 @@ impl Pool {
             Some(worker) => Ok(worker),
             None => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
-                Worker::start(&self.driver, &self.scratch.join(number.to_string()), self.options.mode)
+                let scratch = self.scratch.join(number.to_string());
+                Worker::start(&self.driver, &scratch, self.options.mode, &self.options.context)
             }
         };
         let mut worker = match worker {
@@ -149,7 +150,9 @@ impl Pool {
             problems.push(format!("the driver {} is required, but cannot run here: {reason}", self.driver));
         }
         let known_unusable = self.pin.as_ref().is_some_and(|pin| pin.unusable);
-        if passed + failed == 0 && !known_unusable {
+        if self.options.context.is_cancelled() {
+            problems.push("the run was cancelled".to_owned());
+        } else if passed + failed == 0 && !known_unusable {
             problems.push("no case ran".to_owned());
         }
         problems
@@ -177,6 +180,11 @@ impl Drop for Pool {
     }
 }
 
+/// Looks at a directory that is to go, and the pause between them: what was killed a moment ago may still be in a
+/// call that makes a file.
+const REMOVALS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A directory that is removed when this is dropped.
 struct Removal(PathBuf);
 
@@ -191,8 +199,13 @@ impl Drop for Removal {
         if let (Some(parent), Some(name)) = (self.0.parent(), self.0.file_name())
             && let Ok(parent) = sys::Dir::open(parent)
         {
-            // What cannot be removed was reported by the case that left it.
-            let _ = sys::remove::tree(&parent, name.as_encoded_bytes());
+            for _ in 0..REMOVALS {
+                // What cannot be removed was reported by the case that left it.
+                if sys::remove::tree(&parent, name.as_encoded_bytes()).is_ok() {
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
         }
     }
 }

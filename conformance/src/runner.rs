@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use layerstore_changeset::Context;
 use layerstore_driver::DriverFactory;
 
 use crate::case::{Case, Failure, Outcome};
@@ -30,6 +31,9 @@ pub struct RunOptions {
     pub pin: Option<PathBuf>,
     /// Whether the run fails when the driver cannot run here.
     pub required: bool,
+    /// Once it is cancelled no case begins, those that run are ended with their workers and leave no result, and the
+    /// report tells of it as a problem.
+    pub context: Context,
 }
 
 impl Default for RunOptions {
@@ -42,6 +46,7 @@ impl Default for RunOptions {
             mode: Mode::default(),
             pin: None,
             required: false,
+            context: Context::new(),
         }
     }
 }
@@ -115,6 +120,10 @@ pub fn run_with(
             scope.spawn(|| {
                 while let Some(case) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = pool.run(case);
+                    // What ended meanwhile may have failed for that reason only.
+                    if options.context.is_cancelled() {
+                        break;
+                    }
                     progress(&result);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 }

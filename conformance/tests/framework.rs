@@ -6,8 +6,9 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use layerstore_changeset::Context;
 use layerstore_conformance::case::Failure;
 use layerstore_conformance::pin::Pins;
 use layerstore_conformance::report::{self, Verdict};
@@ -45,6 +46,7 @@ const TRIALS: &[(&str, Test)] = &[
     ("a_panic_is_a_failure_and_a_crash", panic_is_a_crash),
     ("an_aborted_process_is_a_failure_and_a_crash", abort_is_a_crash),
     ("a_case_that_hangs_is_ended_at_the_time_limit", hang_is_ended),
+    ("a_cancelled_run_ends_its_cases_and_leaves_no_result_and_no_file", cancelled),
     ("a_leaked_descriptor_breaks_m12_and_not_the_cases_own_clause", leak_is_m12),
     ("a_strangers_mount_may_have_any_bytes_in_its_path", strangers_mount),
     ("a_run_without_a_case_fails", nothing_ran),
@@ -123,6 +125,36 @@ fn hang_is_ended(registry: &Registry) -> Result<(), Failed> {
     let options = RunOptions { time_limit: Duration::from_secs(2), ..options() };
     let failure = failure(&report(registry, "hangs", &options)?)?;
     expect(failure.crash && failure.message.contains("time limit"), failure)
+}
+
+fn cancelled(registry: &Registry) -> Result<(), Failed> {
+    let scratch = tempfile::tempdir_in(options().scratch)?;
+    let context = Context::new();
+    let options = RunOptions {
+        scratch: scratch.path().to_owned(),
+        cases: Vec::new(),
+        threads: 2,
+        context: context.clone(),
+        ..options()
+    };
+    let begun = Instant::now();
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Two cases hang by now.
+            std::thread::sleep(Duration::from_secs(2));
+            context.cancel();
+        });
+        report(registry, "hangs", &options)
+    })?;
+    expect(begun.elapsed() < Duration::from_secs(30), begun.elapsed())?;
+    expect(report.counts().failed == 0 && !report.is_success(), &report.cases)?;
+    expect(report.problems == ["the run was cancelled"], &report.problems)?;
+    let left: Vec<_> = std::fs::read_dir(scratch.path())?.collect();
+    expect(left.is_empty(), left)?;
+    // Before it has begun, too.
+    let report = self::report(registry, "reference", &options)?;
+    expect(report.cases.is_empty() && report.problems == ["the run was cancelled"], &report)?;
+    expect(std::fs::read_dir(scratch.path())?.next().is_none(), "something is left")
 }
 
 #[derive(Debug, Default)]

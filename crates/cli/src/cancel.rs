@@ -7,11 +7,15 @@ use layerstore::Context;
 use layerstore_sys::signal::{Stop, stop_cleanly};
 
 /// 128 + SIGINT, as a shell says of a program that died of it.
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// From now on SIGINT, SIGTERM and SIGHUP cancel this context. Before, they end the process, as nothing has begun.
 pub(crate) fn by_signals(context: &Context) {
-    let stop = Stop { cancelled: context.cancelled_flag(), seen: context.seen_flag(), status: INTERRUPTED };
+    let stop = Stop {
+        cancelled: context.cancelled_flag(),
+        seen: context.seen_flag(),
+        status: i32::from(INTERRUPTED),
+    };
     if let Err(error) = stop_cleanly(stop) {
         tracing::debug!("no clean stop at a signal: {error}");
     }

@@ -4,15 +4,19 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use layerstore::{Error, Kind};
 use layerstore_conformance::report::{self, Counts};
 use layerstore_conformance::{Report, RunOptions, cases, list, list_text, run_with};
 use layerstore_driver::DriverFactory;
 
 use super::drivers::from_driver;
 use crate::args::{Conformance, Format};
+use crate::cancel;
 use crate::failure::{Failure, Result};
 use crate::output::line;
 use crate::session::Session;
+
+const OPERATION: &str = "run conformance suite";
 
 pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode> {
     if arguments.list {
@@ -20,8 +24,10 @@ pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let factories = factories(session)?;
-    let mut options = RunOptions::from_environment()
-        .map_err(|failure| Failure::usage("run conformance suite", failure.message))?;
+    cancel::by_signals(&session.context);
+    let mut options =
+        RunOptions::from_environment().map_err(|failure| Failure::usage(OPERATION, failure.message))?;
+    options.context = session.context.clone();
     options.cases = arguments.case.iter().cloned().collect();
     // A driver that was asked for by name must not pass by not running.
     options.required |= !session.named_drivers().is_empty();
@@ -34,6 +40,12 @@ pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode
                 options.scratch.clone_from(scratch);
             }
             reports.push(run_one(session, &**factory, &options)?);
+            if session.context.is_cancelled() {
+                // Neither a verdict nor a report: 1 would say that a case failed.
+                let error = Error::new(Kind::Cancelled, OPERATION, "", "cancelled");
+                Failure::Store(error).report(session.format());
+                return Ok(ExitCode::from(cancel::INTERRUPTED));
+            }
         }
     }
     let mut total = Counts::default();
