@@ -38,6 +38,11 @@ impl Failure {
         Self::Usage(layerstore::Error::new(layerstore::Kind::InvalidInput, operation, "", message))
     }
 
+    /// An argument that cannot be what it stands for.
+    pub(crate) fn typed(operation: &'static str, text: &str, message: impl Into<String>) -> Self {
+        Self::Usage(layerstore::Error::new(layerstore::Kind::InvalidInput, operation, text, message))
+    }
+
     /// Adds what to do about it, where there is an error to add it to.
     #[must_use]
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {

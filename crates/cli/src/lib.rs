@@ -24,6 +24,7 @@ mod output;
 mod progress;
 mod session;
 mod style;
+mod typed;
 mod usage;
 
 use std::process::ExitCode;

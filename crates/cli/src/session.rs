@@ -79,12 +79,7 @@ impl Session {
     pub(crate) fn store(&self) -> Result<Store> {
         let config = self.config()?;
         let options = StoreOptions { config, registry: self.registry.clone() };
-        let store = Store::open(options).map_err(|error| match error.kind() {
-            // What was configured is wrong, not the machine: an unknown driver, option or value, or a driver that
-            // is not the store's.
-            Kind::NotFound | Kind::InvalidInput => Failure::Usage(error),
-            _ => Failure::Store(error),
-        })?;
+        let store = Store::open(options).map_err(not_opened)?;
         self.warn(store.warnings());
         Ok(store)
     }
@@ -92,7 +87,7 @@ impl Session {
     /// Makes the store's database again if it is lost or damaged.
     pub(crate) fn repair_database(&self) -> Result<Option<Rebuilt>> {
         let options = StoreOptions { config: self.config()?, registry: self.registry.clone() };
-        Ok(Store::repair_database(&options)?)
+        Store::repair_database(&options).map_err(not_opened)
     }
 
     /// Prints `value` as JSON if that was asked for, else what `text` prints.
@@ -109,5 +104,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a store could not be opened.
+fn not_opened(error: layerstore::Error) -> Failure {
+    match error.kind() {
+        // What was configured is wrong, not the machine: an unknown driver, option or value, or a driver that
+        // is not the store's.
+        Kind::NotFound | Kind::InvalidInput => Failure::Usage(error),
+        _ => Failure::Store(error),
     }
 }

@@ -94,7 +94,18 @@ fn write(bench: &Bench, bytes: &[u8]) -> std::path::PathBuf {
 #[case::a_missing_configuration(2, &["--config", "/nonexistent/storage.toml", "info"], "/nonexistent/storage.toml")]
 #[case::an_unknown_image(1, &["history", "nothing"], "nothing")]
 #[case::an_unknown_container(1, &["mount", "nothing"], "nothing")]
-#[case::an_unknown_transport(1, &["pull", "ftp:x"], "ftp")]
+#[case::an_unknown_transport(2, &["pull", "ftp:x"], "ftp")]
+#[case::a_destination_without_a_transport(2, &["push", "nothing", "x"], "no transport")]
+#[case::a_name_that_is_none(2, &["pull", "oci:x", "UPPER"], "lower case")]
+#[case::a_tag_that_is_none(2, &["tag", "nothing", "x:y:z"], "x:y:z")]
+#[case::a_container_name_that_is_none(2, &["create", "--name", "../x", "nothing"], "not a container name")]
+#[case::an_unknown_instruction(2, &["commit", "--change", "FOO x", "nothing"], "FOO x")]
+#[case::a_bad_option_in_a_repair(2, &["--driver-opt", "threads=many", "check", "--repair"], "threads")]
+#[case::a_bad_source_of_a_repair(2, &["check", "--repair", "--from", "ftp:x"], "ftp")]
+#[case::a_source_that_is_not_there(1, &["pull", "oci:nothing"], "nothing")]
+#[case::a_registry(1, &["pull", "docker://alpine"], "skopeo copy")]
+#[case::a_source_as_a_path(2, &["pull", "/x"], "oci:/x, for a root file system rootfs:/x")]
+#[case::a_source_as_a_name(2, &["pull", "alpine"], "skopeo copy docker://alpine")]
 #[case::junit_where_it_has_no_meaning(2, &["--format", "junit", "images"], "conformance")]
 fn failures(#[case] code: i32, #[case] arguments: &[&str], #[case] word: &str) {
     let stderr = Bench::new("vfs").fails(code, arguments);
@@ -108,6 +119,7 @@ fn failures(#[case] code: i32, #[case] arguments: &[&str], #[case] word: &str) {
 #[case::a_missing_argument(&["pull"], "not provided: <SOURCE>")]
 #[case::a_bad_value(&["--format", "yaml", "images"], "invalid value 'yaml'")]
 #[case::a_bad_size(&["create", "--size", "1x", "image"], "expected a size")]
+#[case::a_negative_size(&["create", "--size", "-1", "image"], "expected a size")]
 #[case::control_characters(&["\u{1b}[31m"], "unrecognized")]
 fn wrong_usage_is_told_as_any_other_error(#[case] arguments: &[&str], #[case] words: &str) {
     let bench = Bench::new("vfs");
@@ -341,4 +353,46 @@ fn info_tells_sizes_and_which_files_were_read() {
     assert!(info["disk_bytes"].as_u64().unwrap() >= 30, "{info}");
     let empty = Bench::new("vfs").run(&["info"]);
     assert!(empty.contains("size of layers: 0B, 0B on disk"), "{empty}");
+}
+
+#[test]
+fn help_names_every_variable_and_what_a_pull_without_a_name_does() {
+    let bench = Bench::new("vfs");
+    let help = bench.run(&["--help"]);
+    for variable in ["CONFIG", "CONFIG_OVERRIDE", "ROOT", "RUNROOT", "DRIVER", "DRIVER_OPTS", "LOG"] {
+        let variable = format!("LAYERSTORE_{variable}");
+        assert!(
+            help.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).any(|word| word == variable),
+            "{help}"
+        );
+    }
+    assert!(bench.run(&["pull", "--help"]).contains("names that the source has"));
+}
+
+#[test]
+fn drivers_speaks_of_the_store_and_not_of_where_it_tried() {
+    let bench = Bench::new("vfs");
+    for arguments in [&["drivers", "vfs"][..], &["drivers", "--format", "json"]] {
+        let shown = bench.run(arguments);
+        assert!(!shown.contains(".layerstore-probe-") && shown.contains("/root/vfs"), "{shown}");
+    }
+}
+
+#[test]
+fn who_is_not_root_is_told_the_way_and_no_directory_that_is_gone() {
+    let bench = Bench::new("vfs");
+    let program = bench.command();
+    let run = |arguments: &[&str]| {
+        // Nobody there is root: no id is mapped.
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.arg("-U").arg(program.get_program()).args(arguments);
+        unshare.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = unshare.env_remove("LAYERSTORE_DRIVER").output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let said = run(&["images"]);
+    assert!(said.contains("no storage driver can run here") && said.contains("unshare -Urm"), "{said}");
+    let listed = run(&["drivers"]);
+    assert!(listed.contains("vfs        no"), "{listed}");
+    assert!(!format!("{said}{listed}").contains(".layerstore-probe-"), "{said}{listed}");
 }

@@ -127,7 +127,14 @@ impl Registry {
             }
         }
         let message = format!("no storage driver can run here: {}", reasons.join("; "));
-        Err(Error::new(Kind::Unsupported, OPERATION, message))
+        let error = Error::new(Kind::Unsupported, OPERATION, message);
+        Err(if layerstore_sys::process::effective_uid() == 0 {
+            error
+        } else {
+            error.with_hint(
+                "as another user than root, run it in a user namespace: `unshare -Urm` and the command",
+            )
+        })
     }
 }
 

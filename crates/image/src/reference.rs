@@ -114,8 +114,16 @@ impl FromStr for Reference {
             Error::new(Kind::InvalidInput, "parse reference", text.escape_debug().to_string(), reason)
         };
         let (transport, rest) = text.split_once(':').ok_or_else(|| {
-            bad(format!("no transport; known are {TRANSPORTS}"))
-                .with_hint(format!("for an image in a registry write docker://{text}"))
+            let error = bad(format!("no transport; known are {TRANSPORTS}"));
+            let shown = text.escape_debug();
+            error.with_hint(if text.starts_with(['/', '.']) {
+                format!("for an OCI layout write oci:{shown}, for a root file system rootfs:{shown}")
+            } else {
+                format!(
+                    "registries are not supported yet: `skopeo copy docker://{shown} oci-archive:FILE`, and use \
+                     oci-archive:FILE; for a directory here write oci:./{shown} or rootfs:./{shown}"
+                )
+            })
         })?;
         if transport == "rootfs" {
             if rest.is_empty() {

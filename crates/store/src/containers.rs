@@ -19,8 +19,19 @@ use crate::model::{Container, ContainerOptions, LayerKind, LayerState};
 use crate::session::Lease;
 use crate::store::Store;
 
+const CREATE: &str = "create container";
 /// Longest name of a container, in bytes.
 const LONGEST_NAME: usize = 128;
+
+impl ContainerOptions {
+    /// Whether a container can be called so; [`Store::create_container`] asks that too.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::Kind::InvalidInput) for a name that is none.
+    pub fn check(&self) -> Result<()> {
+        self.name.as_deref().map_or(Ok(()), |name| check_name(CREATE, name))
+    }
+}
 
 impl Store {
     /// Makes a container of an image.
@@ -34,10 +45,8 @@ impl Store {
         options: &ContainerOptions,
         context: &Context,
     ) -> Result<Container> {
-        const OPERATION: &str = "create container";
-        if let Some(name) = &options.name {
-            check_name(OPERATION, name)?;
-        }
+        const OPERATION: &str = CREATE;
+        options.check()?;
         let (found, top) = self.database().read(OPERATION, |connection| {
             let found = lookup::image(connection, OPERATION, image)?;
             let chain = layers::of_image(connection, &found.id)?;

@@ -47,6 +47,12 @@ impl Dir {
         Self { fd: Arc::new(fd), path: path.into().into() }
     }
 
+    /// The same directory under the name that messages are to call it by.
+    #[must_use]
+    pub fn called(self, path: impl Into<PathBuf>) -> Self {
+        Self { fd: self.fd, path: path.into().into() }
+    }
+
     /// Where this directory was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path

@@ -11,7 +11,7 @@ pub(crate) struct Create {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Most bytes the container may write, such as 500m or 1.5g (suffixes k, m, g, t, p)
-    #[arg(long, value_name = "BYTES", value_parser = size)]
+    #[arg(long, value_name = "BYTES", value_parser = size, allow_negative_numbers = true)]
     pub(crate) size: Option<u64>,
     /// Name or ID
     pub(crate) image: String,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 pub(crate) struct Pull {
     /// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG] or rootfs:PATH
     pub(crate) source: String,
-    /// What to call the image
+    /// What to call the image; without it, it gets the names that the source has for it, or none
     pub(crate) name: Option<String>,
 }
 

@@ -8,10 +8,12 @@ use crate::args::{Commit, Create, Mount, Rm, Unmount};
 use crate::failure::Result;
 use crate::output::{self, ago, line, short, size, table};
 use crate::session::Session;
+use crate::typed;
 
 pub(super) fn create(session: &Session, arguments: Create) -> Result<()> {
     let options =
         ContainerOptions { name: arguments.name, size_limit: arguments.size, ..ContainerOptions::default() };
+    typed::container(&options)?;
     let container = session.store()?.create_container(&arguments.image, &options, &session.context)?;
     session.print(&container, |container| line(&container.id))
 }
@@ -113,6 +115,8 @@ pub(super) fn commit(session: &Session, arguments: Commit) -> Result<()> {
         changes: arguments.change,
         name: arguments.name,
     };
+    options.changes.iter().try_for_each(|change| typed::instruction("commit", change))?;
+    options.name.iter().try_for_each(|name| typed::name("commit", name))?;
     let id = session.store()?.commit(&arguments.container, &options, &session.context)?;
     session.print(&json!({ "id": id }), |_| line(id))
 }

@@ -70,13 +70,23 @@ fn look<'a>(factory: &'a dyn DriverFactory, graphroot: &Path) -> Result<Found<'a
     };
     let open =
         OpenOptions { root: scratch.path().join("root"), runroot: scratch.path().join("run"), options };
-    let probe = factory.probe(&open).map_err(|error| Failure::Store(from_driver(error)))?;
+    // What is said of the directory that was tried is meant of the store's.
+    let (tried, meant) =
+        (open.root.display().to_string(), graphroot.join(factory.name()).display().to_string());
+    let place = place.display().to_string();
+    let scratch_place = scratch.path().display().to_string();
+    let meant = |text: String| text.replace(&tried, &meant).replace(&scratch_place, &place);
+    let probe = match factory.probe(&open).map_err(|error| Failure::Store(from_driver(error)))? {
+        Probe::Unusable { reason, hint } => Probe::Unusable { reason: meant(reason), hint: hint.map(meant) },
+        usable => usable,
+    };
     let driver = match probe {
         Probe::Usable => factory.open(&open).ok(),
         Probe::Unusable { .. } => None,
     };
     let capabilities = driver.as_ref().map(|driver| driver.capabilities());
     let status = driver.and_then(|driver| driver.status().ok()).unwrap_or_default();
+    let status = status.into_iter().map(|(label, value)| (label, meant(value))).collect();
     Ok(Found { factory, probe, capabilities, status })
 }
 

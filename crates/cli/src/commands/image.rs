@@ -10,8 +10,11 @@ use crate::output::{self, ago, ago_text, line, plain, short, size, styled_table,
 use crate::progress;
 use crate::session::Session;
 use crate::style::{SHARED, UNIQUE, bar, paint};
+use crate::typed;
 
 pub(super) fn pull(session: &Session, arguments: &Pull) -> Result<()> {
+    typed::reference("pull", &arguments.source)?;
+    arguments.name.iter().try_for_each(|name| typed::name("pull", name))?;
     let options = PullOptions {
         names: arguments.name.iter().cloned().collect(),
         watcher: progress::watcher(session.quiet()),
@@ -22,6 +25,7 @@ pub(super) fn pull(session: &Session, arguments: &Pull) -> Result<()> {
 }
 
 pub(super) fn push(session: &Session, arguments: &Push) -> Result<()> {
+    typed::reference("push", &arguments.destination)?;
     let options = PushOptions {
         compression: Some(match arguments.compression {
             args::Compression::Gzip => layerstore::Compression::Gzip,
@@ -106,11 +110,13 @@ fn clip(text: &str) -> String {
 }
 
 pub(super) fn tag(session: &Session, arguments: &Tag) -> Result<()> {
+    typed::name("tag", &arguments.name)?;
     session.store()?.tag(&arguments.image, &arguments.name)?;
     Ok(())
 }
 
 pub(super) fn untag(session: &Session, name: &str) -> Result<()> {
+    typed::name("untag", name)?;
     let name = session.store()?.untag(name)?;
     session.print(&[Removal::Untagged(name)], |removals| removals.iter().try_for_each(line))
 }

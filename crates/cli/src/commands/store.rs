@@ -9,6 +9,7 @@ use crate::failure::Result;
 use crate::output::{line, plain, short, size, styled_table};
 use crate::session::Session;
 use crate::style::{CONTAINER, IMAGE, SHARED, UNIQUE, bar, paint};
+use crate::typed;
 
 pub(super) fn info(session: &Session) -> Result<()> {
     let info = session.store()?.info()?;
@@ -65,6 +66,7 @@ pub(super) fn df(session: &Session) -> Result<()> {
 }
 
 pub(super) fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
+    arguments.from.iter().try_for_each(|source| typed::reference("check", source))?;
     let rebuilt = if arguments.repair { session.repair_database()? } else { None };
     let options = CheckOptions { quick: arguments.quick, repair: arguments.repair };
     let store = session.store()?;

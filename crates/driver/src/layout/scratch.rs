@@ -53,7 +53,9 @@ impl Scratch {
             parent.make_dir(name.as_bytes(), 0o700)?;
             let open = || -> sys::Result<_> {
                 let lock = Lock::wait(parent.open_file(name.as_bytes())?, lock::Mode::Exclusive)?;
-                Ok((parent.open_dir(name.as_bytes())?, lock))
+                let dir = parent.open_dir(name.as_bytes())?;
+                // A message that is read when this is long gone names the directory that lasts.
+                Ok((dir.called(parent.path()), lock))
             };
             match open() {
                 Ok((dir, lock)) => {
