@@ -10,7 +10,7 @@ use super::super::data::{write_stream, wrong_size};
 use super::super::measure::Tally;
 use super::super::times::ROOT;
 use super::Applier;
-use super::places::Key;
+use super::places::{Key, PUT};
 use super::vacate::Own;
 use crate::change::{Device, Entry, Kind, Metadata};
 use crate::encoding::overlay;
@@ -218,6 +218,7 @@ impl Applier<'_> {
             let reason = format!("the layer has more than {} bytes of file data", self.limits.bytes);
             return Err(Error::refused(Code::LimitExceeded, bytes, reason));
         }
+        let again = self.places.marks(key)?.is_some_and(|marks| marks & PUT != 0);
         let dir = self.vacate(row, name, key)?;
         let gives = self.places.gives(row)?;
         let clone = size > 0 && self.abilities.may_clone() && data.descriptor().is_some();
@@ -247,6 +248,11 @@ impl Applier<'_> {
                     metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 128).sum();
                 let weight = head.len() + xattrs + 256;
                 let job = FileJob { dir, name: name.into(), metadata, gives, data: head, entry: self.entry };
+                if again {
+                    // Who comes once more may come a hundred thousand times, and each would wait for a thread to be
+                    // done with the one before.
+                    return job.write(self.attributes, self.tally);
+                }
                 self.in_flight = true;
                 return self.pool.push(job, weight);
             }
