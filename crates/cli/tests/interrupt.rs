@@ -55,8 +55,11 @@ fn the_first_signal_stops_what_runs(
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("cancelled"), "{said}");
-    assert_eq!(bench.fails(0, &["check"]), "");
+    let found = bench.output(&["check", "--quick"]);
+    assert_eq!(found.status.code(), Some(1), "the layer holds a part of the tar");
+    assert!(String::from_utf8_lossy(&found.stdout).contains("layer remove l"), "{found:?}");
     bench.run(&["layer", "remove", "l"]);
+    assert_eq!(bench.fails(0, &["check"]), "");
 }
 
 #[test]

@@ -183,6 +183,9 @@ pub struct LayerInfo {
     pub parent: Option<LayerId>,
     /// Whether it can still be written.
     pub state: LayerState,
+    /// A changeset was not applied to its end and nobody is at it any more: the layer holds a part of it, and is good
+    /// for nothing but removal.
+    pub half_applied: bool,
 }
 
 /// Whether a layer can be written.

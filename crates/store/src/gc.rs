@@ -302,7 +302,7 @@ impl Store {
         let damaged = self.driver().damaged().explain(operation, "")?;
         let mut found: Vec<LayerInfo> = damaged
             .into_iter()
-            .map(|id| LayerInfo { id, parent: None, state: DriverState::Writable })
+            .map(|id| LayerInfo { id, parent: None, state: DriverState::Writable, half_applied: false })
             .collect();
         found.extend(self.driver().layers().explain(operation, "")?);
         for info in found {

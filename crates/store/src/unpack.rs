@@ -18,7 +18,7 @@ use std::sync::Arc;
 use layerstore_changeset::compress::{Compression, Decompressor, Threaded};
 use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::record::Recorder;
-use layerstore_changeset::{Context, Digest, Limits, tar};
+use layerstore_changeset::{ChangeSource as _, Code, Context, Digest, Error as ChangesetError, Limits, tar};
 use layerstore_driver::{Applied, Base, LayerId, Usage};
 
 use crate::error::{Error, Explain as _, Kind, Result};
@@ -28,6 +28,8 @@ use crate::writeback::WriteBack;
 
 /// Bytes that are read from a blob at once.
 const BUFFER: usize = 256 << 10;
+/// Bytes of a tar in which its first entry is looked at before anything is written.
+const HEAD: u64 = 64 << 10;
 
 /// What came out of unpacking a layer.
 #[derive(Debug)]
@@ -103,8 +105,24 @@ impl Store {
         context: &Context,
     ) -> Result<Applied> {
         let limits = Limits::default();
-        let plain =
+        let mut plain =
             Decompressor::detect(BufReader::with_capacity(BUFFER, tar), &limits).explain(operation, id)?;
+        // What is no tar at all is refused before the driver hears of it: a layer is spoiled by its first change.
+        let mut head = Vec::new();
+        (&mut plain)
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .map_err(|error| ChangesetError::stream("tar", error))
+            .explain(operation, id)?;
+        let whole = (head.len() as u64) < HEAD;
+        match tar::Reader::new(head.as_slice(), limits.clone()).next() {
+            // An entry that is larger than the head is no mistake.
+            Err(error) if whole || error.code() != Some(Code::Truncated) => {
+                return Err(error).explain(operation, id);
+            }
+            _ => {}
+        }
+        let plain = std::io::Cursor::new(head).chain(plain);
         let mut reader = tar::Reader::new(BufReader::with_capacity(BUFFER, plain), limits);
         let mut applied = self.driver().apply(id, &mut reader, context).explain(operation, id)?;
         applied.warnings.splice(..0, reader.finish().explain(operation, id)?.warnings);

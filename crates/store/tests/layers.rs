@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::io::Write as _;
+
 use common::*;
 use layerstore::{
-    ChangeKind, Compression, ContainerOptions, Context, Kind, LayerKind, MountOptions, PullOptions,
-    PushOptions,
+    ChangeKind, CheckOptions, Compression, ContainerOptions, Context, Kind, LayerKind, MountOptions,
+    PullOptions, PushOptions,
 };
 use layerstore_changeset::compress;
 use rstest::rstest;
@@ -136,4 +138,70 @@ fn df_tells_shared_from_unique() {
     assert_eq!(space.reclaimable, 0);
     let used = |name: &str| space.images.iter().find(|l| l.names[0].starts_with(name)).unwrap().in_use;
     assert!(used("a:") && !used("b:"));
+}
+
+/// A tar that ends within its second file.
+fn broken_off() -> Vec<u8> {
+    let mut tar = Tar::new().file("first", "whole").file("second", vec![1; 200_000]).bytes();
+    tar.truncate(100_000);
+    tar
+}
+
+#[rstest]
+fn a_layer_into_which_a_tar_broke_off_is_found(#[values("overlay2", "vfs")] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    let context = Context::new();
+    let quick = CheckOptions { quick: true, ..CheckOptions::default() };
+    let options = layerstore::CreateOptions::default();
+    store.layer_create(Some("l"), None, &options, &context).unwrap();
+    assert!(store.check(quick, &context).unwrap().findings.is_empty());
+    store.layer_apply("l", &mut broken_off().as_slice(), &context).unwrap_err();
+    for options in [quick, CheckOptions::default()] {
+        let findings = store.check(options, &context).unwrap().findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!((findings[0].kind, &*findings[0].name), ("layer-half-applied", "l"));
+        assert!(findings[0].message.contains("layer remove l"), "{findings:?}");
+    }
+    assert!(store.driver().layers().unwrap()[0].half_applied);
+    store.layer_remove("l").unwrap();
+    assert!(store.check(quick, &context).unwrap().findings.is_empty());
+}
+
+#[rstest]
+fn a_layer_into_which_somebody_writes_is_no_finding(#[values("overlay2", "vfs")] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    let context = Context::new();
+    store.layer_create(Some("l"), None, &layerstore::CreateOptions::default(), &context).unwrap();
+    let tar = Tar::new().file("first", "whole").file("second", vec![1; 2_000_000]).bytes();
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| store.layer_apply("l", &mut reader, &Context::new()));
+        // More than a pipe holds: it is in the middle.
+        writer.write_all(&tar[..1_000_000]).unwrap();
+        let findings = store.check(CheckOptions::default(), &context).unwrap().findings;
+        assert!(findings.is_empty(), "{findings:?}");
+        writer.write_all(&tar[1_000_000..]).unwrap();
+        drop(writer);
+        applied.join().unwrap().unwrap();
+    });
+    assert!(store.check(CheckOptions::default(), &context).unwrap().findings.is_empty());
+}
+
+#[rstest]
+#[case::junk(b"junk".repeat(1000))]
+#[case::a_line(b"not a tar\n".to_vec())]
+#[case::much_junk(b"junk".repeat(100_000))]
+fn what_is_no_tar_does_not_spoil_a_layer(#[case] junk: Vec<u8>, #[values("overlay2", "vfs")] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    let context = Context::new();
+    store.layer_create(Some("l"), None, &layerstore::CreateOptions::default(), &context).unwrap();
+    let error = store.layer_apply("l", &mut junk.as_slice(), &context).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidInput, "{error}");
+    assert!(error.code().is_some(), "{error}");
+    assert!(store.check(CheckOptions::default(), &context).unwrap().findings.is_empty());
+    store.layer_apply("l", &mut base_tar().as_slice(), &context).unwrap();
+    store.layer_seal("l", &context).unwrap();
 }

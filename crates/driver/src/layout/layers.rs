@@ -75,7 +75,10 @@ impl Layers {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn layer(&self, id: &LayerId) -> Result<LayerInfo> {
-        Ok(self.layout.load(id, self.operation("look up layer"))?.info())
+        let operation = self.operation("look up layer").on(id);
+        let layer = self.layout.load(id, operation)?;
+        let half_applied = self.layout.was_left(id).map_err(|error| operation.system(error))?;
+        Ok(layer.info(half_applied))
     }
 
     /// Makes a layer without a limit of its size. `fill` makes what the driver keeps in its directory.
@@ -269,9 +272,16 @@ impl Layers {
     /// `System`.
     pub fn list(&self, operation: Operation<'_>) -> Result<Vec<LayerInfo>> {
         let mut found = Vec::new();
+        // Once for all: there are hardly ever any.
+        let marks = self.layout.applying.entries().map_err(|error| operation.system(error))?;
         for id in self.layout.ids(operation)? {
             match self.layout.load(&id, operation) {
-                Ok(layer) => found.push(layer.info()),
+                Ok(layer) => {
+                    let marked = marks.iter().any(|mark| mark.name == id.as_str().as_bytes());
+                    let half_applied =
+                        marked && self.layout.was_left(&id).map_err(|error| operation.system(error))?;
+                    found.push(layer.info(half_applied));
+                }
                 Err(error) => match error.kind() {
                     // Removed since the names were read.
                     Kind::NotFound => {}
@@ -342,6 +352,15 @@ impl Layout {
         match self.applying.unlink(id.as_str().as_bytes()) {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether an apply broke off: there is a mark, and nobody holds it.
+    pub(super) fn was_left(&self, id: &LayerId) -> sys::Result<bool> {
+        match self.applying.open_file(id.as_str().as_bytes()) {
+            Err(error) if error.is_not_found() => Ok(false),
+            // The attempt ends here, so that nobody waits for it.
+            mark => Ok(Lock::attempt(mark?, lock::Mode::Shared)?.is_ok()),
         }
     }
 

@@ -71,8 +71,13 @@ impl Layer {
     }
 
     /// What is known of it.
-    pub fn info(&self) -> LayerInfo {
-        LayerInfo { id: self.record.id.clone(), parent: self.record.parent.clone(), state: self.state() }
+    pub(super) fn info(&self, half_applied: bool) -> LayerInfo {
+        LayerInfo {
+            id: self.record.id.clone(),
+            parent: self.record.parent.clone(),
+            state: self.state(),
+            half_applied,
+        }
     }
 }
 

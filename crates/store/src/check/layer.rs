@@ -62,6 +62,13 @@ impl Checker<'_> {
             let state = if sealed { "sealed" } else { "writable" };
             return Err(("layer-damaged", format!("the driver says that it is {state}, the store does not")));
         }
+        if info.half_applied {
+            let message = format!(
+                "a changeset was not applied to its end, the layer holds a part of it: \
+                 remove it with `layerstore layer remove {id}`"
+            );
+            return Err(("layer-half-applied", message));
+        }
         let folders = self.store.folders();
         let (folder, name) = match row.kept {
             Some(Kept::Record) => (&folders.records, files::record_name(id)),

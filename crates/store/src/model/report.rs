@@ -119,8 +119,8 @@ pub struct Check {
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// A stable word: `database`, `layer-missing`, `layer-unknown`, `layer-damaged`, `record-missing`,
-    /// `record-lost`, `image-files`, `orphan`.
+    /// A stable word: `database`, `layer-missing`, `layer-unknown`, `layer-damaged`, `layer-half-applied`,
+    /// `record-missing`, `record-lost`, `image-files`, `orphan`.
     pub kind: &'static str,
     /// What it is about.
     pub name: String,
