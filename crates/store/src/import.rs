@@ -43,12 +43,21 @@ impl Store {
     /// Input that is refused, with its code; [`NoSpace`](crate::Kind::NoSpace),
     /// [`Cancelled`](crate::Kind::Cancelled) … After an error nothing of the image stays.
     pub fn pull(&self, source: &str, options: &PullOptions, context: &Context) -> Result<Pulled> {
-        let reference = source.parse::<Reference>().explain(OPERATION, source)?;
+        self.pull_from(&*self.open_source(OPERATION, source, context)?, options, context)
+    }
+
+    /// Opens an image to read it.
+    pub(crate) fn open_source(
+        &self,
+        operation: &'static str,
+        source: &str,
+        context: &Context,
+    ) -> Result<Box<dyn ImageSource>> {
+        let reference = source.parse::<Reference>().explain(operation, source)?;
         // What has to be unpacked to be read goes to the store's own file system: `/tmp` may be small.
         let temporary = self.config().graphroot.value.join("staging");
-        let open = OpenOptions { temporary, ..OpenOptions::default() };
-        let image = layerstore_image::open(&reference, &open).explain(OPERATION, source)?;
-        self.pull_from(&*image, options, context)
+        let open = OpenOptions { temporary, context: context.clone(), ..OpenOptions::default() };
+        layerstore_image::open(&reference, &open).explain(operation, source)
     }
 
     /// Brings in an image that is open: as [`Store::pull`], from a transport of the caller's own.

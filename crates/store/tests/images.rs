@@ -359,3 +359,27 @@ fn kept_blobs_are_pushed_as_they_came(#[case] keep: bool) {
     store.remove_image("small", false).unwrap();
     assert!(listing(scratch.root().join("blobs")).is_empty());
 }
+
+#[test]
+fn unpacking_an_archive_before_it_is_read_can_be_cancelled() {
+    let scratch = Scratch::new();
+    let store = scratch.open("vfs");
+    let archive = scratch.path().join("image.tar.gz");
+    let tar = Tar::new().file("large", vec![0; 4 << 20]).bytes();
+    let script = "head -c 2000000 | gzip -1 > $0";
+    let mut gzip = std::process::Command::new("sh")
+        .args(["-ec", script])
+        .arg(&archive)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It takes the first part only: the archive is damaged, which is found when it is unpacked.
+    let _ = std::io::Write::write_all(gzip.stdin.as_mut().unwrap(), &tar);
+    assert!(gzip.wait_with_output().unwrap().status.success());
+    let source = format!("docker-archive:{}", archive.display());
+    let pull = |context: &Context| store.pull(&source, &PullOptions::default(), context).unwrap_err().kind();
+    assert_eq!(pull(&Context::new()), Kind::InvalidInput);
+    let cancelled = Context::new();
+    cancelled.cancel();
+    assert_eq!(pull(&cancelled), Kind::Cancelled);
+}

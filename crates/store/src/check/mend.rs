@@ -2,7 +2,6 @@
 
 use layerstore_changeset::Context;
 use layerstore_driver::{CreateOptions, LayerId};
-use layerstore_image::{OpenOptions, Reference};
 
 use crate::db::layers::{self, LayerOrigin};
 use crate::db::{Durability, damage, images};
@@ -98,10 +97,7 @@ impl Store {
     /// # Errors
     /// Those of a pull.
     pub fn restore(&self, report: &mut Check, source: &str, context: &Context) -> Result<()> {
-        let reference = source.parse::<Reference>().explain(OPERATION, source)?;
-        let temporary = self.config().graphroot.value.join("staging");
-        let open = OpenOptions { temporary, ..OpenOptions::default() };
-        let image = layerstore_image::open(&reference, &open).explain(OPERATION, source)?;
+        let image = self.open_source(OPERATION, source, context)?;
         let mut restored: Vec<String> = self
             .restore_layers(&*image, &Watcher::default(), context)?
             .iter()
