@@ -31,7 +31,7 @@ fn one_signal_ends_the_suite_with_its_workers_and_its_scratch(
     let bench = Bench::new("vfs");
     let scratch = bench.path("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    let mut command = bench.command();
+    let mut command = bench.interruptible();
     command.args(["--format", format, "conformance", "--driver", "vfs", "--scratch", "scratch"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());

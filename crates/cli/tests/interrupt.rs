@@ -28,7 +28,7 @@ fn archive(bench: &Bench) -> Vec<u8> {
 /// A program that has taken in more of the tar than a pipe holds, and waits for more.
 fn in_the_middle(bench: &Bench, tar: &[u8]) -> Child {
     bench.run(&["layer", "create", "l"]);
-    let mut command = bench.command();
+    let mut command = bench.interruptible();
     command.args(["layer", "apply", "l"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(&tar[..1_000_000]).unwrap();

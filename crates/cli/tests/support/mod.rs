@@ -39,6 +39,20 @@ impl Bench {
         command
     }
 
+    /// The same with signals as they are by default: where the tests run in the background or under `nohup` some are
+    /// ignored, and what is ignored stays so.
+    pub(crate) fn interruptible(&self) -> Command {
+        let program = self.command();
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=INT,TERM,HUP")
+            .arg(program.get_program())
+            .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs the program.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().unwrap()
