@@ -80,7 +80,7 @@ fn bind(plan: &Bind) -> Result<OwnedFd, Try> {
             if attributes.flags.is_empty() { Ok(mount) } else { Err(Try::Otherwise(error)) }
         }
         Err(error) if plan.id_mapping.is_some() => Err(error::id_mapping(error, mount.as_fd()).into()),
-        result => result.map(|()| mount).map_err(|error| failed(error).into()),
+        result => result.map(|()| mount).map_err(|error| error::flags(error, attributes.flags).into()),
     }
 }
 

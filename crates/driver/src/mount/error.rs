@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use layerstore_sys::fsinfo::FsInfo;
+use layerstore_sys::mount::Flags;
 use layerstore_sys::{self as sys, Errno};
 
 use crate::error::{Error, Kind, Result};
@@ -102,6 +103,17 @@ pub(super) fn id_mapping(error: sys::Error, mount: BorrowedFd<'_>) -> Error {
         _ => return failed(error),
     };
     Error::new(Kind::Unsupported, MOUNT, format!("{reason}: {error}")).with_source(error)
+}
+
+/// Giving a bind mount its flags failed. How access times are kept is locked in a mount that a user namespace has from
+/// the one above it (mount_namespaces(7)).
+pub(super) fn flags(error: sys::Error, flags: Flags) -> Error {
+    if error.errno() != Errno::PERM || !flags.noatime {
+        return failed(error);
+    }
+    let message =
+        format!("in a user namespace nobody may change how a bind mount keeps access times: {error}");
+    Error::new(Kind::Unsupported, MOUNT, message).with_hint("leave out noatime").with_source(error)
 }
 
 /// Making a user namespace failed.

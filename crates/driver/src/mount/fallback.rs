@@ -145,7 +145,7 @@ impl Workshop {
         }
         let flags = plan.flags.of_mount(plan.read_only);
         if !flags.is_empty() {
-            legacy::add_flags(place, flags)?;
+            legacy::add_flags(place, flags).map_err(|error| error::flags(error, flags))?;
         }
         Ok(())
     }
