@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use layerstore::{Config, Context, Environment, Kind, Overrides, Rebuilt, Registry, Store, StoreOptions};
 
@@ -88,6 +89,12 @@ impl Session {
     pub(crate) fn repair_database(&self) -> Result<Option<Rebuilt>> {
         let options = StoreOptions { config: self.config()?, registry: self.registry.clone() };
         Store::repair_database(&options).map_err(not_opened)
+    }
+
+    /// Prints where something is mounted.
+    pub(crate) fn print_path(&self, path: &Path) -> Result<()> {
+        let value = serde_json::json!({ "path": layerstore_sys::fs::text(path) });
+        self.print(&value, |_| output::path(path))
     }
 
     /// Prints `value` as JSON if that was asked for, else what `text` prints.

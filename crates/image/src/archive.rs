@@ -80,8 +80,7 @@ impl ArchiveWriter {
                 let name = name.ok_or_else(|| {
                     Error::new(Kind::InvalidInput, WRITE, &subject, "the path does not end in a file name")
                 })?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let dir = Dir::open(parent.unwrap_or(Path::new("."))).map_err(system)?;
+                let dir = Dir::holding(path).map_err(system)?;
                 (dir.clone(), Some((dir, name)))
             }
             // A pipe or device: the archive is made aside and copied there when it is complete.

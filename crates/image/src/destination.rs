@@ -56,8 +56,8 @@ pub trait ImageDestination: Debug + Send {
     fn create_blob(&mut self) -> Result<Box<dyn BlobWriter + '_>>;
 
     /// Writes configuration and manifest and makes the image visible under the reference's tag or name, or under
-    /// `names` where it has none. The manifest's layers must be there, and its configuration must be `config`. Returns the
-    /// manifest's digest.
+    /// `names` where it has none. The manifest's layers must be there, and its configuration must be `config`.
+    /// Returns the manifest's digest.
     ///
     /// # Errors
     /// InvalidInput when blobs are missing or do not fit the configuration; system calls.

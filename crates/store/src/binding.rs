@@ -79,8 +79,6 @@ impl Binding {
 pub(crate) struct Bound {
     /// Where it is noted that the root was recovered.
     marker: PathBuf,
-    /// The root.
-    root: PathBuf,
     /// Whether nobody has recovered the root since the boot.
     pub(crate) first: bool,
     /// What a person should know.
@@ -91,43 +89,41 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Notes that the root was recovered.
-    pub(crate) fn recovered(&self) -> Result<()> {
+    pub(crate) fn recovered(&self, root: &Dir) -> Result<()> {
         if let Some(folder) = self.marker.parent() {
             sys::fs::make_dirs(folder, 0o700).explain(OPERATION, folder.display())?;
         }
         let subject = || self.marker.display();
         let mut file = sys::fs::create_file(&self.marker, 0o600).explain(OPERATION, subject())?;
         // What is not written there only keeps a copy of the root from being known as one.
-        drop(file.write_all(self.root.as_os_str().as_bytes()));
+        drop(file.write_all(root.path().as_os_str().as_bytes()));
         Ok(())
     }
 }
 
-/// Binds a root to a runroot, or finds that it is.
+/// Binds a root to a runroot, which is a path without symlinks, or finds that it is.
 ///
 /// # Errors
 /// [`Kind::InUse`] when the root is in use with another runroot.
 pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     let mut live = Lock::wait(lock_file(root)?, Mode::Shared).explain(OPERATION, root.path().display())?;
-    let runroot = sys::fs::canonical(runroot).explain(OPERATION, runroot.display())?;
-    let here = identity(root, &runroot)?;
-    let path = root.path().to_owned();
+    let here = identity(root, runroot)?;
     // The marker and whether it is there, if the root is bound to this runroot.
     let find = || -> Result<Option<(PathBuf, bool)>> {
         let Some(bound) = read(root)?.filter(|bound| bound.same_root(&here)) else { return Ok(None) };
-        let marker = marker(&runroot, &bound.token);
+        let marker = marker(runroot, &bound.token);
         let recovered = sys::fs::exists(&marker).explain(OPERATION, marker.display())?;
         Ok((recovered || bound.path == runroot).then_some((marker, recovered)))
     };
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, root: path, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
     }
     let _gate = db::gate(root, OPERATION)?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, root: path, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
     }
-    if let Some(original) = original(root, &runroot, &here)? {
+    if let Some(original) = original(root, runroot, &here)? {
         let message = format!("it is a copy of {}, which uses the same runroot", original.display());
         return Err(Error::new(Kind::InUse, OPERATION, root.path().display().to_string(), message)
             .with_hint("give the copy a runroot of its own: --runroot DIR"));
@@ -150,9 +146,9 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     let bytes = serde_json::to_vec(&here).map_err(|error| {
         Error::new(Kind::System, OPERATION, root.path().display().to_string(), error.to_string())
     })?;
-    let marker = marker(&runroot, &here.token);
+    let marker = marker(runroot, &here.token);
     sys::fs::replace(root, FILE, &bytes, 0o600).explain(OPERATION, "")?;
-    Ok(Bound { marker, root: path, first: true, warning, _live: live })
+    Ok(Bound { marker, first: true, warning, _live: live })
 }
 
 fn in_use(root: &Dir, other: &Binding) -> Error {

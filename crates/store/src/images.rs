@@ -201,8 +201,9 @@ pub(crate) fn parse_tag(operation: &'static str, name: &str) -> Result<ImageName
     Ok(parsed)
 }
 
-/// The names that an image gets that is pulled: those that were `given`, or else the source's own. A digest in a name is that of the
-/// manifest; a name that claims another is refused where somebody gave it, and left out where only the source says so.
+/// The names that an image gets that is pulled: those that were `given`, or else the source's own. A digest in a name
+/// is that of the manifest; a name that claims another is refused where somebody gave it, and left out where only the
+/// source says so.
 pub(crate) fn pulled_names(
     operation: &'static str,
     source: &dyn ImageSource,

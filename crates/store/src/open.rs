@@ -6,6 +6,7 @@ use layerstore_driver::{Driver, DriverFactory, DriverOptions, OpenOptions, Regis
 use layerstore_sys as sys;
 use layerstore_sys::Dir;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::binding;
@@ -20,10 +21,10 @@ const OPERATION: &str = "open store";
 
 pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let StoreOptions { config, registry } = options;
-    let mut config = prepared(config, &registry)?;
+    let (mut config, runroot) = prepared(config, &registry)?;
     let root = Dir::open(&config.graphroot.value).explain(OPERATION, "")?;
     let bound = match rebuild::is_ours(&root)? {
-        true => Some(binding::bind(&root, &config.runroot.value)?),
+        true => Some(binding::bind(&root, &runroot)?),
         false => None,
     };
     let database = Database::open(&root)?;
@@ -44,7 +45,7 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let driver = selected.factory.open(&open).explain(OPERATION, "")?;
     let bound = match bound {
         Some(bound) => bound,
-        None => binding::bind(&root, &config.runroot.value)?,
+        None => binding::bind(&root, &runroot)?,
     };
     let database = match database {
         Some(database) => database,
@@ -85,30 +86,33 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     })
 }
 
-/// Settles the configuration for these drivers, and makes the directories that it names.
-fn prepared(mut config: Config, registry: &Registry) -> Result<Config> {
+/// Settles the configuration for these drivers, and makes the directories that it names. Returns the runroot without
+/// symlinks, too.
+fn prepared(mut config: Config, registry: &Registry) -> Result<(Config, PathBuf)> {
     config.settle(registry)?;
     for path in [&config.graphroot.value, &config.runroot.value] {
         sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
     }
-    let canonical = |path: &std::path::Path| sys::fs::canonical(path).explain(OPERATION, path.display());
+    let canonical = |path: &Path| sys::fs::canonical(path).explain(OPERATION, path.display());
     // SQLite follows no symlink on the way to a database, and a symlink may lead elsewhere tomorrow.
     config.graphroot.value = canonical(&config.graphroot.value)?;
-    if config.graphroot.value == canonical(&config.runroot.value)? {
+    let runroot = canonical(&config.runroot.value)?;
+    if config.graphroot.value == runroot {
         let what = config.graphroot.value.display().to_string();
         let error = Error::new(Kind::InvalidInput, OPERATION, what, "root and runroot are one directory");
         return Err(
             error.with_hint("what lies in the runroot dies with a reboot: give it a directory of its own")
         );
     }
-    Ok(config)
+    Ok((config, runroot))
 }
 
 /// The driver of a root whose database is lost: the one that is named, or the one that has something there.
 pub(crate) fn driver_without_database(options: &StoreOptions, root: &Dir) -> Result<Arc<dyn Driver>> {
     let registry = &options.registry;
-    let config = &prepared(options.config.clone(), registry)?;
-    let bound = binding::bind(root, &config.runroot.value)?;
+    let (config, runroot) = prepared(options.config.clone(), registry)?;
+    let config = &config;
+    let bound = binding::bind(root, &runroot)?;
     let choice = Choice { config, registry, root, first: bound.first };
     let selected = choice.select(choice.present()?)?;
     selected.factory.open(&open_options(config, &*selected.factory)?).explain(OPERATION, "")
@@ -231,7 +235,7 @@ fn open_options(config: &Config, factory: &dyn DriverFactory) -> Result<OpenOpti
 }
 
 /// The driver's directory, if something else is mounted there.
-fn other_file_system(root: &Dir, path: &std::path::Path) -> Result<Option<Dir>> {
+fn other_file_system(root: &Dir, path: &Path) -> Result<Option<Dir>> {
     if !sys::fs::exists(path).explain(OPERATION, "")? {
         return Ok(None);
     }

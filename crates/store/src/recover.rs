@@ -65,7 +65,7 @@ impl Store {
         }
         if first {
             self.look_at_everything(&mut found)?;
-            self.inner().bound.recovered()?;
+            self.inner().bound.recovered(&self.inner().root)?;
         }
         Ok(found)
     }

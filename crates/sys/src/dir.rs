@@ -47,6 +47,15 @@ impl Dir {
         Self { fd: Arc::new(fd), path: path.into().into() }
     }
 
+    /// Opens the directory that holds the last component of a path.
+    ///
+    /// # Errors
+    /// Those of `openat`.
+    pub fn holding(path: &Path) -> Result<Self> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Self::open(parent.unwrap_or(Path::new(".")))
+    }
+
     /// The same directory under the name that messages are to call it by.
     #[must_use]
     pub fn called(self, path: impl Into<PathBuf>) -> Self {

@@ -3,12 +3,11 @@
 //! `syncfs` is one call, but it waits for whatever anybody wrote to the same file system. This syncs file by file
 //! instead, several at once, so that their commits share the journal's.
 
-use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::dir::Dir;
-use crate::error::{Result, call};
+use crate::error::Result;
 use crate::file::File;
 use crate::stat::FileType;
 
@@ -66,12 +65,12 @@ fn at_once(jobs: Vec<Job>) -> Result<()> {
                 if let Some(file) = open(&dir, &name)? {
                     // It only hurries: where it cannot, `fsync` writes.
                     let _ = file.begin_write_back();
-                    files.push((dir, name, file));
+                    files.push(file);
                 }
             }
         }
     }
-    files.iter().try_for_each(|(dir, name, file)| fsync(dir, name, file))?;
+    files.iter().try_for_each(File::sync)?;
     directories.iter().try_for_each(Dir::sync)
 }
 
@@ -81,10 +80,6 @@ fn open(dir: &Dir, name: &[u8]) -> Result<Option<File>> {
         Err(error) if error.is_not_found() => Ok(None),
         opened => opened.map(Some),
     }
-}
-
-fn fsync(dir: &Dir, name: &[u8], file: &File) -> Result<()> {
-    call("fsync", || dir.show(name), || rustix::fs::fsync(file.as_fd()))
 }
 
 /// Gives every job to the threads, which are gone only when this has ended.
@@ -123,10 +118,7 @@ impl Job {
     fn run(self) -> Result<()> {
         match self {
             Self::Names(dir) => dir.sync(),
-            Self::File(dir, name) => match open(&dir, &name)? {
-                Some(file) => fsync(&dir, &name, &file),
-                None => Ok(()),
-            },
+            Self::File(dir, name) => open(&dir, &name)?.map_or(Ok(()), |file| file.sync()),
         }
     }
 }

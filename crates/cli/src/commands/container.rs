@@ -76,7 +76,7 @@ pub(super) fn mount(session: &Session, arguments: Mount) -> Result<()> {
     let options =
         MountOptions { target: arguments.target, read_only: arguments.ro, ..MountOptions::default() };
     let path = store.mount(&container, &options)?;
-    session.print(&json!({ "path": layerstore_sys::fs::text(&path) }), |_| output::path(&path))
+    session.print_path(&path)
 }
 
 pub(super) fn unmount(session: &Session, arguments: &Unmount) -> Result<()> {

@@ -64,8 +64,7 @@ impl Target {
         }
         // A symlink stays one: what it leads to is replaced.
         let path = if there.is_some() { sys::fs::canonical(path)? } else { path.to_owned() };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let dir = Dir::open(folder.unwrap_or_else(|| Path::new(".")))?;
+        let dir = Dir::holding(&path)?;
         let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
         let file = Temporary::new(&dir, 0o666)?;
         if let Some(stat) = there {

@@ -61,7 +61,7 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
         Layer::Mount { id, target, ro } => {
             let options = MountOptions { target, read_only: ro, ..MountOptions::default() };
             let path = store.layer_mount(&id, &options)?;
-            session.print(&json!({ "path": layerstore_sys::fs::text(&path) }), |_| output::path(&path))
+            session.print_path(&path)
         }
         Layer::Unmount { id } => {
             store.layer_unmount(&id, None)?;

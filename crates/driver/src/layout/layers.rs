@@ -359,7 +359,7 @@ impl Layout {
     pub(super) fn was_left(&self, id: &LayerId) -> sys::Result<bool> {
         match self.applying.open_file(id.as_str().as_bytes()) {
             Err(error) if error.is_not_found() => Ok(false),
-            // The attempt ends here, so that nobody waits for it.
+            // Whoever applies holds the mark; the attempt ends here, so that nobody waits for it.
             mark => Ok(Lock::attempt(mark?, lock::Mode::Shared)?.is_ok()),
         }
     }

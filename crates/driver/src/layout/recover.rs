@@ -11,7 +11,7 @@
 //!
 //! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done): only a power cut can reorder what reached the disk.
 
-use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
+use layerstore_sys::{self as sys, Dir, lock::Lock};
 
 use crate::driver::{LayerState, Recovered};
 use crate::error::{Kind, Result};
@@ -149,16 +149,8 @@ impl Layers {
             if is_live(&id) {
                 continue;
             }
-            let attempt = layout
-                .applying
-                .open_file(&entry.name)
-                .and_then(|file| Lock::attempt(file, lock::Mode::Shared));
-            match attempt {
-                // Whoever applies holds the mark; the attempt ends here, so that nobody waits for it.
-                Ok(Ok(lock)) => drop(lock),
-                Ok(Err(_)) => continue,
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(operation.system(error)),
+            if !layout.was_left(&id).map_err(|error| operation.system(error))? {
+                continue;
             }
             let what = "removed a layer into which a changeset was not applied to its end";
             match self.remove_half_applied(&id, hooks, operation) {

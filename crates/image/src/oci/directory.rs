@@ -79,10 +79,6 @@ fn read(dir: &Dir, name: &str, subject: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// The index of a layout without images, as the specification has it.
-const NO_IMAGES: &[u8] =
-    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-
 /// Makes other writers of the layout's index wait.
 fn lock(dir: &Dir) -> sys::Result<sys::lock::Lock> {
     sys::lock::Lock::wait(dir.open_file_rw(MARKER.as_bytes())?, sys::lock::Mode::Exclusive)
@@ -108,6 +104,7 @@ impl LayoutWriter {
     ) -> Result<Self> {
         let subject = reference.to_string();
         let tag = super::write::tag_of(selector, &subject)?;
+        let no_images = Index::empty().to_bytes()?;
         let prepared = || {
             sys::fs::make_dirs(path, 0o755)?;
             let dir = Dir::open(path)?;
@@ -122,7 +119,7 @@ impl LayoutWriter {
             if dir.try_stat(INDEX.as_bytes())?.is_none() {
                 let _lock = lock(&dir)?;
                 if dir.try_stat(INDEX.as_bytes())?.is_none() {
-                    sys::fs::write_atomic(&dir, INDEX.as_bytes(), NO_IMAGES, 0o644)?;
+                    sys::fs::write_atomic(&dir, INDEX.as_bytes(), &no_images, 0o644)?;
                 }
             }
             Ok(Ok((dir, blobs)))

@@ -37,7 +37,6 @@ const UNREACHED: &[(&str, &str, &str)] = &[
     ("resolve.rs", "walk", "kernels before 5.6"),
     ("resolve.rs", "directory", "mount plans with a subdirectory"),
     ("signal.rs", "*", "the command line's own: before an operation begins"),
-    ("sync.rs", "run", "files synced one by one: sync = file"),
     ("temporary.rs", "link", "its second call is for processes without CAP_DAC_READ_SEARCH"),
     ("mount/mod.rs", "unmount_lazily", "a mount that somebody else holds"),
 ];

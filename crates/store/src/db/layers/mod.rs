@@ -209,14 +209,11 @@ pub(crate) fn doom_with_parents(connection: &Connection, id: &LayerId) -> Result
 /// The parent of a layer, where it is a complete one of images that nothing else refers to.
 fn kept_by_one(connection: &Connection, child: &LayerId) -> Result<Option<LayerId>> {
     let found = connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT p.id FROM layers child JOIN layers p ON p.id = child.parent \
-             WHERE child.id = ?1 AND p.state IN ('ready', 'damaged') AND p.origin = 'image' \
-             AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = p.id) \
-             AND NOT EXISTS (SELECT 1 FROM containers c WHERE c.layer = p.id) \
-             AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent = p.id AND c.id <> ?1) \
-             AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.object = p.id)",
-        )
+             WHERE child.id = ?1 AND p.state IN ('ready', 'damaged') AND p.origin = 'image' AND {}",
+            nobody_uses("p.id", "AND c.id <> ?1")
+        ))
         .and_then(|mut statement| statement.query_row([child.as_str()], |row| parsed(row, 0)).optional())
         .explain(OPERATION, "")?;
     Ok(found.flatten())
@@ -236,12 +233,7 @@ pub(crate) fn forget(connection: &Connection, ids: &[LayerId]) -> Result<()> {
 /// Whether nothing refers to a layer: no image, container, child or session.
 pub(crate) fn is_free(connection: &Connection, id: &LayerId) -> Result<bool> {
     connection
-        .prepare_cached(
-            "SELECT NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = ?1) \
-             AND NOT EXISTS (SELECT 1 FROM containers WHERE layer = ?1) \
-             AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = ?1) \
-             AND NOT EXISTS (SELECT 1 FROM holds WHERE object = ?1)",
-        )
+        .prepare_cached(&format!("SELECT {}", nobody_uses("?1", "")))
         .and_then(|mut statement| statement.query_row([id.as_str()], |row| row.get(0)))
         .explain(OPERATION, "")
 }
@@ -270,13 +262,20 @@ pub(crate) fn users(connection: &Connection, id: &LayerId) -> Result<Vec<String>
 
 /// Complete layers of images that nothing refers to; their parents may be next.
 pub(crate) fn free(connection: &Connection) -> Result<Vec<LayerRow>> {
-    many(
-        connection,
-        "WHERE state IN ('ready', 'damaged') AND origin <> 'user' \
-         AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = layers.id) \
-         AND NOT EXISTS (SELECT 1 FROM containers c WHERE c.layer = layers.id) \
-         AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent = layers.id) \
-         AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.object = layers.id) ORDER BY created DESC",
-        &[],
+    let nobody = nobody_uses("layers.id", "");
+    let rest = format!(
+        "WHERE state IN ('ready', 'damaged') AND origin <> 'user' AND {nobody} ORDER BY created DESC"
+    );
+    many(connection, &rest, &[])
+}
+
+/// The condition that nothing refers to a layer, which the statement calls `layer`: no image, no container, no child
+/// `c` (of those that `children` leaves in question), and nobody who works with it.
+fn nobody_uses(layer: &str, children: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = {layer}) \
+         AND NOT EXISTS (SELECT 1 FROM containers u WHERE u.layer = {layer}) \
+         AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent = {layer} {children}) \
+         AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.object = {layer})"
     )
 }
