@@ -328,3 +328,23 @@ fn sample(name: &str) -> Vec<u8> {
     std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
     bytes
 }
+
+#[test]
+fn a_layer_that_umoci_inserts_is_read() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = scratch.path();
+    // umoci 0.4.7 never closes its archive: neither padding nor end mark behind the last file.
+    sh(
+        root,
+        "mkdir tree; printf hello > tree/f; umoci init --layout image; umoci new --image image:tag; \
+        umoci insert --image image:tag tree /opt",
+    );
+    let largest = fs::read_dir(root.join("image/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let layer = largest.filter(|path| fs::read(path).unwrap().starts_with(b"\x1f\x8b")).collect::<Vec<_>>();
+    let [layer] = layer.as_slice() else { panic!("one layer expected: {layer:?}") };
+    let bytes = run(Command::new("gzip").arg("-dc").stdin(fs::File::open(layer).unwrap()));
+    let (seen, _) = read(&bytes).unwrap();
+    let file = seen.iter().find(|seen| seen.change.path().as_bytes() == b"opt/f").unwrap();
+    assert_eq!(file.data, Some(vec![Piece::Data(b"hello".to_vec())]));
+    assert_record_gives_it_back(&bytes);
+}

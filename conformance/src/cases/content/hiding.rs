@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         clause: "A6",
         name: "an_opaque_mark_hides_what_the_lower_has",
-        title: "what the lower has in the directory is gone, what the changeset puts there stays, in either order",
+        title: "what the lower has in the directory, or where a symlink leads, is gone, what the changeset puts there stays, in either order",
         needs: &[],
         run: opaque_either_way,
     },
@@ -161,7 +161,8 @@ fn opaque_either_way(bench: &Bench) -> Outcome {
     let lower = tree! {
         "a6-dir" => dir(0o711).owner(6, 6).mtime(6, 6), "a6-dir/old" => file("old"), "a6-dir/sub/deep" => file("old"),
         "a6-dir/both" => file("old"), "a6-inner/keep" => file("keep"), "a6-inner/sub/old" => file("old"),
-        "a6-put/old" => file("old"),
+        "a6-put/old" => file("old"), "a6-way" => symlink("/a6-real/sub"), "a6-real/sub/old" => file("old"),
+        "a6-real/keep" => file("keep"), "a6-file" => file("f"), "a6-dangling" => symlink("a6-nothing"),
     };
     let changes = [
         opaque("a6-dir"),
@@ -170,6 +171,10 @@ fn opaque_either_way(bench: &Bench) -> Outcome {
         opaque("a6-inner/sub"),
         opaque("a6-put"),
         put("a6-put", dir(0o700).mtime(7, 7)),
+        opaque("a6-way"),
+        put("a6-way/new", file("new")),
+        opaque("a6-file"),
+        opaque("a6-dangling"),
     ];
     applied_in_both_orders(bench, &lower, &changes)?;
     let other = bench.another("root")?;

@@ -68,13 +68,25 @@ impl<R: BufRead, W: Write + Send + 'static> Body<R, W> {
         Ok(())
     }
 
-    /// Takes what is left of the entry.
-    pub(super) fn skip(&mut self) -> Result<()> {
+    /// Takes what is left of the entry, and says whether the padding behind it is there.
+    ///
+    /// Where the stream ends right behind the payload, the last entry is whole all the same: Go's writer pads with the
+    /// next header, and programs that never close it (`umoci insert` of umoci 0.4.7) leave archives like that, which
+    /// Go's reader takes. One that ends within the padding was cut.
+    pub(super) fn skip(&mut self) -> Result<bool> {
         while self.remaining > 0 {
             self.data(u64::MAX)?;
         }
         let padding = std::mem::take(&mut self.padding);
-        self.input.skip(padding, Piece::Raw).map_err(|error| self.cut_off(error))
+        if padding == 0 {
+            return Ok(true);
+        }
+        let first = self.input.data(padding, Piece::Raw)?.len() as u64;
+        if first == 0 {
+            return Ok(false);
+        }
+        self.input.skip(padding - first, Piece::Raw).map_err(|error| self.cut_off(error))?;
+        Ok(true)
     }
 
     /// The next bytes of payload, at most `most`, of which there are some left.

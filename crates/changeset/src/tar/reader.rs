@@ -103,7 +103,13 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
     /// Reads up to the next change; none at the end of the archive.
     fn advance(&mut self) -> Result<Option<Change>> {
         loop {
-            self.body.skip()?;
+            if !self.body.skip()? {
+                self.warn(
+                    "the archive ends right behind a file's data, without padding and end mark".to_owned(),
+                );
+                self.ended = true;
+                return Ok(None);
+            }
             self.body.offset = self.position();
             let offset = self.body.offset;
             match self.entry().map_err(|error| error.at(offset))? {

@@ -126,6 +126,10 @@ pub(super) const WHITEOUTS: &[Case] = &[
     accept("D09b_opq_on_far_symlink", |victim| {
         archive(&[points("s", victim), vec![file("s/.wh..wh..opq", "")]].concat())
     }),
+    refuse("D09c_opq_of_symlink_that_escapes", "SYMLINK_ESCAPE", |victim| {
+        let up = [&b"../../../../../../../../.."[..], victim].concat();
+        archive(&[points("s", &up), vec![file("s/.wh..wh..opq", "")]].concat())
+    }),
     accept("D10_opq_on_file", |_| archive(&[file("etc/passwd/.wh..wh..opq", "")])),
     refuse("D11_opq_nonempty", "BAD_WHITEOUT", |_| archive(&[file("etc/.wh..wh..opq", "data")])),
     refuse("D11b_wh_nonempty", "BAD_WHITEOUT", |_| archive(&[file("etc/.wh.passwd", "data")])),
@@ -144,6 +148,9 @@ pub(super) const WHITEOUTS: &[Case] = &[
     }),
     accept("D13g_opq_nested", |_| {
         archive(&[file("etc/ssl/new", "x"), file("etc/ssl/.wh..wh..opq", ""), file("etc/.wh..wh..opq", "")])
+    }),
+    accept("D13h_opq_where_a_lower_symlink_leads", |_| {
+        archive(&[file("lib/.wh..wh..opq", ""), file("lib/new", "x")])
     }),
     accept("D14_wh_and_file_same_layer", |_| {
         archive(&[file("etc/.wh.passwd", ""), file("etc/passwd", "new")])

@@ -124,7 +124,10 @@ impl State {
                 }
             }
             Change::Opaque(path) => {
-                if let Some(place) = self.hidden_place(path)? {
+                // The mark is an entry in the directory: symlinks lead there, the last one too.
+                if let Some(inside) = self.hidden_place(&path.join(b"mark"))?
+                    && let Some(place) = inside.parent()
+                {
                     self.low.retain(|name, _| *name == place || !name.starts_with(&place));
                 }
             }

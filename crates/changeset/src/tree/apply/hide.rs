@@ -28,25 +28,15 @@ impl Applier<'_> {
         }
     }
 
-    /// Hides the lower content of a directory. The path itself is not followed if it is a symlink: then, as for
-    /// anything else that is no directory, there is nothing to hide.
+    /// Hides the lower content of a directory. What stands for the mark in a tar is an entry *in* the directory
+    /// (`lib/.wh..wh..opq`), so a symlink leads to the directory that is meant, as it does for any other entry.
     pub(super) fn opaque(&mut self, path: &RelPath) -> Result<()> {
-        let row = match path.file_name() {
-            None => ROOT,
-            Some(name) => {
-                let parent = match self.parent_of(path, false) {
-                    Ok(Some(parent)) => parent.row,
-                    Ok(None) => return Ok(()),
-                    Err(error) if error.code() == Some(Code::NotDir) => return Ok(()),
-                    Err(error) => return Err(error),
-                };
-                let Some(dir) = self.look(parent, name)?.and_then(|node| node.merged) else {
-                    return Ok(());
-                };
-                let row = self.places.row_of(parent, name)?;
-                self.places.remember(row, dir);
-                row
-            }
+        let row = match self.resolve(path.as_bytes(), path, false) {
+            Ok(Some(parent)) => parent.row,
+            Ok(None) => return Ok(()),
+            // A file has no content to hide.
+            Err(error) if error.code() == Some(Code::NotDir) => return Ok(()),
+            Err(error) => return Err(error),
         };
         let node = self.places.node(row)?;
         let has_lower = node.parts.iter().any(|part| part.layer > 0);
