@@ -87,7 +87,10 @@ impl Store {
             }
         }
         drop(lease);
-        done.map(|()| container)
+        done.map(|()| {
+            tracing::info!(container = container.id, layer = %container.layer, "made a container");
+            container
+        })
     }
 
     /// Makes a container visible.

@@ -131,7 +131,9 @@ impl Store {
             }
             removed => removed.explain(operation, id)?,
         }
-        self.remove_layer_files(id).explain(operation, id)
+        self.remove_layer_files(id).explain(operation, id)?;
+        tracing::info!(layer = %id, "removed a layer");
+        Ok(())
     }
 
     /// Has the driver remove a layer; somebody else may have done it.

@@ -11,8 +11,8 @@
 //! Chains are claimed from the base upwards, so two pulls never wait for each other in a circle. Invariant: no
 //! lock and no transaction is held while data is written; a failure at any point leaves what [`Session`] clears.
 
-use std::io::Read;
 use std::sync::Arc;
+use std::time::Instant;
 
 use layerstore_changeset::{Code, Context, Digest};
 use layerstore_driver::{CreateOptions, LayerId};
@@ -30,9 +30,7 @@ use crate::store::Store;
 use crate::unpack::OpenTar;
 use crate::writeback::WriteBack;
 
-const OPERATION: &str = "pull";
-/// Bytes between two reports of progress.
-const REPORT: u64 = 512 << 10;
+pub(crate) const OPERATION: &str = "pull";
 
 impl Store {
     /// Brings an image in from a transport (`oci:DIR[:TAG]`, `oci-archive:…`, `docker-archive:…`, `rootfs:…`).
@@ -148,6 +146,7 @@ impl Store {
             session.end_in(transaction)
         })?;
         session.ended();
+        tracing::info!(image = %image.id, layers = chain.len(), new = new.len(), "stored an image");
         self.follow_names(&renamed);
         Ok(())
     }
@@ -211,12 +210,14 @@ impl Pull<'_> {
                         })?;
                         continue;
                     }
+                    tracing::info!(%diff_id, layer = %id, "the layer is there already");
                     self.layers.push(id);
                     self.size += size;
                     self.watcher.tell(&LayerProgress { stage: LayerStage::Exists, ..progress });
                     return Ok(());
                 }
                 Claim::Wait(session) => {
+                    tracing::info!(%diff_id, "waiting for the process that unpacks the layer");
                     self.watcher.tell(&progress);
                     Lease::wait(self.store.staging(), &session, self.context, OPERATION)?;
                     self.store.reap_if_dead(&session)?;
@@ -229,6 +230,7 @@ impl Pull<'_> {
                         continue;
                     };
                     if let Some(size) = self.repair(&row, index, &progress)? {
+                        tracing::info!(%diff_id, layer = %old, "made a damaged layer sound");
                         self.size += size;
                         self.layers.push(old.clone());
                         self.repaired.push(old);
@@ -237,7 +239,10 @@ impl Pull<'_> {
                     }
                 }
                 Claim::Mine => {
+                    let begun = Instant::now();
                     let done = self.unpack(id.clone(), *chain_id, index, &progress)?;
+                    let took = begun.elapsed();
+                    tracing::info!(%diff_id, layer = %id, bytes = done.size, ?took, "unpacked a layer");
                     self.size += done.size;
                     self.layers.push(id);
                     self.new.push(done);
@@ -283,43 +288,7 @@ impl Pull<'_> {
         })
     }
 
-    /// Opens a layer's blob, which tells how far it is.
-    fn open_blob(&self, progress: &LayerProgress, verify: Verify) -> Result<Counted> {
-        let blob = self.source.open_layer(progress.index, verify).explain(OPERATION, progress.diff_id)?;
-        let progress = LayerProgress { stage: LayerStage::Moving, ..progress.clone() };
-        self.watcher.tell(&progress);
-        Ok(Counted { blob, watcher: self.watcher.clone(), progress, told: 0 })
-    }
-
-    fn open_tar(&self, progress: &LayerProgress) -> Result<OpenTar> {
-        // Hashed once, as a tar.
-        let verify = if self.is_its_tar(progress) { Verify::Size } else { Verify::All };
-        let blob = Box::new(self.open_blob(progress, verify)?);
-        self.store.open_tar(OPERATION, &progress.diff_id, blob, self.write_back.clone())
-    }
-
-    /// Whether a layer's blob is promised to be the tar itself, because both have one digest.
-    fn is_its_tar(&self, progress: &LayerProgress) -> bool {
-        let layer = self.source.layers().get(progress.index);
-        layer.is_some_and(|layer| layer.digest == Some(progress.diff_id))
-    }
-
-    /// Begins to read the layer above one, unless somebody has it or works on it. It is claimed when its turn
-    /// comes; whatever fails here fails again then, and is told then.
-    fn open_ahead(&self, below: &LayerProgress, chain_id: &Digest) -> Option<(usize, OpenTar)> {
-        let index = below.index + 1;
-        let diff_id = self.source.config().diff_ids().get(index)?;
-        let above = Digest::chain(Some(chain_id), diff_id);
-        let known =
-            self.store.database().read(OPERATION, |connection| layers::by_chain(connection, &above)).ok()?;
-        if known.is_some() {
-            return None;
-        }
-        let progress = self.progress(index, diff_id);
-        Some((index, self.open_tar(&progress).ok()?))
-    }
-
-    fn progress(&self, index: usize, diff_id: &Digest) -> LayerProgress {
+    pub(crate) fn progress(&self, index: usize, diff_id: &Digest) -> LayerProgress {
         let size = self.source.layers().get(index).map(|layer| layer.size);
         LayerProgress {
             index,
@@ -383,25 +352,5 @@ impl Pull<'_> {
             blob,
             sync: store.config().sync.value.as_str(),
         })
-    }
-}
-
-/// A blob that tells how far it is.
-struct Counted {
-    blob: Box<dyn Read + Send>,
-    watcher: Watcher,
-    progress: LayerProgress,
-    told: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.blob.read(buffer)?;
-        self.progress.bytes += count as u64;
-        if self.progress.bytes - self.told >= REPORT {
-            self.told = self.progress.bytes;
-            self.watcher.tell(&self.progress);
-        }
-        Ok(count)
     }
 }

@@ -92,6 +92,7 @@ mod commit;
 pub mod config;
 mod containers;
 mod db;
+mod detached;
 mod df;
 mod doom;
 mod durable;
@@ -102,6 +103,7 @@ mod gc;
 mod images;
 mod import;
 mod inspect;
+mod intake;
 mod layers;
 mod lookup;
 mod mirror;
@@ -120,6 +122,7 @@ mod unpack;
 mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};
+pub use detached::DetachedRoot;
 pub use error::{Error, Kind, Result};
 pub use layerstore_changeset::{self as changeset, Code, Context, Digest, RelPath};
 pub use layerstore_driver::{

@@ -85,13 +85,7 @@ impl Store {
         access: Access,
         options: &MountOptions,
     ) -> Result<PathBuf> {
-        let plan = PlanOptions {
-            access,
-            id_mapping: options.id_mapping.clone(),
-            volatile: options.volatile,
-            label: options.label.clone(),
-            flags: options.flags.unwrap_or(self.mount_flags()),
-        };
+        let plan = self.plan_options(access, options);
         let wanted = match &options.target {
             Some(target) if sys::fs::exists(target).explain(operation, target.display())? => {
                 Some(sys::fs::canonical(target).explain(operation, target.display())?)
@@ -100,18 +94,24 @@ impl Store {
         };
         let there = || self.mounted_as(operation, layer, name, wanted.as_deref(), &plan);
         if let Some(place) = there()? {
+            tracing::info!(%layer, target = %place.display(), "is mounted already");
             return Ok(place);
         }
         self.ensure_sound(operation, name, layer)?;
+        let mount = |target: &Path| -> layerstore_driver::Result<PathBuf> {
+            let mounted = self.driver().mount(layer, &plan, target)?;
+            tracing::info!(%layer, target = %mounted.target.display(), access = ?plan.access, "mounted");
+            Ok(mounted.target)
+        };
         if let Some(target) = &wanted {
-            return Ok(self.driver().mount(layer, &plan, target).explain(operation, name)?.target);
+            return mount(target).explain(operation, name);
         }
         let target = self.runroot().join("mnt").join(name);
         let mut attempts = 0..ATTEMPTS;
         loop {
             sys::fs::make_dirs(&target, 0o700).explain(operation, name)?;
-            match self.driver().mount(layer, &plan, &target) {
-                Ok(mounted) => return Ok(mounted.target),
+            match mount(&target) {
+                Ok(place) => return Ok(place),
                 Err(error) => {
                     // Two programs may have mounted at the same moment: the first one's mount serves both.
                     if let Some(place) = there()? {
@@ -125,6 +125,17 @@ impl Store {
                     }
                 }
             }
+        }
+    }
+
+    /// What a driver's plan depends on, with what the configuration says where the caller says nothing.
+    pub(crate) fn plan_options(&self, access: Access, options: &MountOptions) -> PlanOptions {
+        PlanOptions {
+            access,
+            id_mapping: options.id_mapping.clone(),
+            volatile: options.volatile,
+            label: options.label.clone(),
+            flags: options.flags.unwrap_or(self.mount_flags()),
         }
     }
 
@@ -183,6 +194,7 @@ impl Store {
         target: &Path,
     ) -> Result<()> {
         self.driver().unmount(layer, target).explain(operation, layer)?;
+        tracing::info!(%layer, target = %target.display(), "unmounted");
         self.remove_mount_point(target);
         Ok(())
     }

@@ -67,6 +67,8 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
         return Err(Error::new(Kind::InvalidInput, OPERATION, "", message));
     }
     let driver_root = other_file_system(&root, &driver_path)?;
+    let (path, name) = (config.graphroot.value.display(), selected.factory.name());
+    tracing::info!(root = %path, driver = name, why = selected.reason, "opened the store");
     let folders = Folders::open(&root).explain(OPERATION, "")?;
     let mut warnings = std::mem::take(&mut config.warnings);
     warnings.extend(selected.warning);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::os::fd::AsRawFd as _;
+
 use common::*;
 use layerstore::{ContainerOptions, Context, Kind, MountFlags, MountOptions};
 use rstest::rstest;
@@ -60,4 +62,39 @@ fn mounting_and_unmounting_at_the_same_moment_never_fails() {
     });
     assert!(store.unmount(&made.id, None).unwrap().is_empty());
     assert!(!store.container(&made.id).unwrap().mounted);
+}
+
+#[rstest]
+fn a_detached_mount_is_the_containers_until_its_last_descriptor_is_closed(
+    #[values("overlay2", "vfs")] driver: &str,
+) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    small().pull(&store, &["small"]).unwrap();
+    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+    let before = std::fs::read("/proc/self/mountinfo").unwrap();
+    let within = |root: &std::os::fd::OwnedFd, name: &str| {
+        std::path::PathBuf::from(format!("/proc/self/fd/{}/{name}", root.as_raw_fd()))
+    };
+
+    let root = store.mount_detached(&made.id, &MountOptions::default()).unwrap();
+    std::fs::write(within(root.fd(), "new"), "written").unwrap();
+    assert_eq!(std::fs::read("/proc/self/mountinfo").unwrap(), before, "nothing is to be seen of it");
+    assert!(store.container(&made.id).unwrap().mounted);
+    assert_eq!(store.mount(&made.id, &MountOptions::default()).unwrap_err().kind(), Kind::InUse);
+    assert_eq!(store.mount_detached(&made.id, &MountOptions::default()).unwrap_err().kind(), Kind::InUse);
+    assert_eq!(store.remove_container(&made.id, true).unwrap_err().kind(), Kind::InUse);
+    root.close().unwrap();
+    assert!(!store.container(&made.id).unwrap().mounted);
+
+    let root = store.mount_detached(&made.id, &read_only()).unwrap();
+    assert_eq!(std::fs::read(within(root.fd(), "new")).unwrap(), b"written");
+    assert!(std::fs::write(within(root.fd(), "newer"), "").is_err());
+    let (root, lease) = root.into_descriptors();
+    drop(root);
+    assert!(store.container(&made.id).unwrap().mounted);
+    drop(lease);
+    let target = MountOptions { target: Some("/mnt".into()), ..MountOptions::default() };
+    assert_eq!(store.mount_detached(&made.id, &target).unwrap_err().kind(), Kind::InvalidInput);
+    store.remove_container(&made.id, false).unwrap();
 }
