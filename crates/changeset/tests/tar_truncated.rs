@@ -43,7 +43,10 @@ fn check_cut(whole: &[Seen], bytes: &[u8], cut: usize) {
     match error {
         None => {
             let last = &bytes[..cut];
-            assert!(cut % 512 == 0 || ends_with_data(last), "an entry was cut at {cut} and nobody noticed");
+            assert!(
+                cut.is_multiple_of(512) || ends_with_data(last),
+                "an entry was cut at {cut} and nobody noticed"
+            );
         }
         Some(error) => {
             // An extension header at the very end is dangling or cut off: both say what happened.
