@@ -106,11 +106,14 @@ impl Checker<'_> {
             }
         };
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker.join().unwrap_or_else(|_| {
-                    Err(Error::new(Kind::System, OPERATION, "", "a checking thread panicked"))
-                })
+            // Where no more threads are to be had, those that are there do the work.
+            let another =
+                || std::thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).map_while(|_| another()).collect();
+            let own = work();
+            others.into_iter().fold(own, |done, worker| {
+                let panicked = |_| Err(Error::new(Kind::System, OPERATION, "", "a checking thread panicked"));
+                done.and(worker.join().unwrap_or_else(panicked))
             })
         })?;
         let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
