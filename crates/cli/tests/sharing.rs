@@ -33,11 +33,11 @@ fn each_layer_says_how_many_images_it_is_part_of() {
     let tree = json(&bench, &["tree"]);
     assert_eq!(tree[0]["shared_by"], 2);
     let children = tree[0]["children"].as_array().unwrap();
-    let web = children.iter().find(|node| node["containers"][0][1] == "web").unwrap();
+    let web = children.iter().find(|node| node["containers"][0]["name"] == "web").unwrap();
     assert!(web["size"].as_u64().unwrap() >= 50_000, "what a container wrote is measured: {web}");
-    let changed = children.iter().find(|node| node["images"][0][1][0] == "changed:2").unwrap();
+    let changed = children.iter().find(|node| node["images"][0]["names"][0] == "changed:2").unwrap();
     assert_eq!(changed["shared_by"], 1);
-    assert_eq!(changed["children"][0]["containers"][0][1], "next");
+    assert_eq!(changed["children"][0]["containers"][0]["name"], "next");
 
     let history = json(&bench, &["history", "changed:2"]);
     let shared: Vec<_> = history.as_array().unwrap().iter().map(|step| step["shared_by"].clone()).collect();
@@ -84,4 +84,45 @@ fn what_is_read_by_a_program_is_not_painted() {
         let wished = String::from_utf8(wished.stdout).unwrap();
         assert!(!wished.contains('\u{1b}') && wished.lines().count() == plain.lines().count(), "{wished:?}");
     }
+}
+
+#[test]
+fn every_time_in_json_is_rfc_3339_and_every_value_has_a_key() {
+    let bench = bench("m");
+    let mut times = 0;
+    for verb in [
+        &["images"][..],
+        &["ps"],
+        &["layer", "list"],
+        &["tree"],
+        &["history", "changed:2"],
+        &["inspect", "changed:2"],
+        &["inspect", "next"],
+        &["info"],
+    ] {
+        let mut left = vec![json(&bench, verb)];
+        while let Some(value) = left.pop() {
+            match value {
+                Value::Object(fields) => {
+                    for (key, value) in fields {
+                        if ["created", "updated", "stored", "Created"].contains(&key.as_str()) {
+                            times += 1;
+                            let time = value.as_str().map(str::parse::<jiff::Timestamp>);
+                            assert!(matches!(time, Some(Ok(_))), "{verb:?}: {key}: {value}");
+                        }
+                        left.push(value);
+                    }
+                }
+                Value::Array(items) => {
+                    assert!(!items.iter().any(Value::is_array), "{verb:?}: an array of arrays: {items:?}");
+                    left.extend(items);
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(times > 20, "{times}");
+    let info = json(&bench, &["info"]);
+    assert_eq!(info["settings"]["sync"]["origin"], "default");
+    assert!(info["driver_status"]["Backing Filesystem"].is_string(), "{info}");
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::db::{images, layers};
 use crate::error::{Explain as _, Result};
 use crate::lookup;
-use crate::model::Container;
+use crate::model::{Container, timestamp};
 use crate::store::Store;
 
 const OPERATION: &str = "inspect";
@@ -82,9 +82,4 @@ fn graph_driver(name: &str, data: &[(String, String)]) -> Value {
     let data: Map<String, Value> =
         data.iter().map(|(label, path)| (label.clone(), Value::from(path.as_str()))).collect();
     json!({ "Name": name, "Data": data })
-}
-
-/// Nanoseconds since 1970 as RFC 3339.
-fn timestamp(nanoseconds: i64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).map(|time| time.to_string()).unwrap_or_default()
 }

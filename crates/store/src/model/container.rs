@@ -19,6 +19,7 @@ pub struct Container {
     /// Its writable layer.
     pub layer: LayerId,
     /// When it was made, in nanoseconds since 1970.
+    #[serde(serialize_with = "super::time")]
     pub created: i64,
     /// Most bytes that its layer may take.
     pub size_limit: Option<u64>,

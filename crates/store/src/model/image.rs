@@ -16,6 +16,7 @@ pub struct ImageSummary {
     /// When it was built, as its configuration says (RFC 3339).
     pub created: Option<String>,
     /// When it came into the store, in nanoseconds since 1970.
+    #[serde(serialize_with = "super::time")]
     pub stored: i64,
     /// Bytes of file data in all its layers.
     pub size: u64,
@@ -34,6 +35,7 @@ pub struct Image {
     /// The image that it was committed from, if that was done here.
     pub parent: Option<Digest>,
     /// When it came into the store, in nanoseconds since 1970.
+    #[serde(serialize_with = "super::time")]
     pub stored: i64,
     /// Bytes of file data in all its layers.
     pub size: u64,
@@ -46,6 +48,7 @@ pub struct Image {
     /// The driver that holds them.
     pub driver: String,
     /// Where the topmost layer lies, as pairs of label and path.
+    #[serde(serialize_with = "super::pairs")]
     pub driver_data: Vec<(String, String)>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use layerstore_changeset::Digest;
 use layerstore_driver::LayerId;
+use serde_json::json;
 
 /// A layer of the store.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -23,8 +24,10 @@ pub struct Layer {
     /// Words that runtimes attach.
     pub labels: BTreeMap<String, String>,
     /// When it was made, in nanoseconds since 1970.
+    #[serde(serialize_with = "super::time")]
     pub created: i64,
     /// When it was changed last, in nanoseconds since 1970.
+    #[serde(serialize_with = "super::time")]
     pub updated: i64,
     /// Bytes of file data in it; none while it can be written.
     pub size: Option<u64>,
@@ -78,11 +81,24 @@ pub struct TreeNode {
     /// Bytes of file data in it; of a container's layer what it takes on disk.
     pub size: u64,
     /// Images whose topmost layer this is: id and names.
+    #[serde(serialize_with = "images")]
     pub images: Vec<(Digest, Vec<String>)>,
     /// Containers whose writable layer this is: id and name.
+    #[serde(serialize_with = "containers")]
     pub containers: Vec<(String, Option<String>)>,
     /// How many images the layer is part of.
     pub shared_by: u64,
     /// Layers built on this one.
     pub children: Vec<TreeNode>,
+}
+
+fn images<S: serde::Serializer>(images: &[(Digest, Vec<String>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(images.iter().map(|(id, names)| json!({ "id": id, "names": names })))
+}
+
+fn containers<S: serde::Serializer>(
+    containers: &[(String, Option<String>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(containers.iter().map(|(id, name)| json!({ "id": id, "name": name })))
 }

@@ -1,4 +1,5 @@
-//! What the store tells: plain data, ready for `serde`.
+//! What the store tells: plain data, ready for `serde`. As JSON, everything has a key, and every time is RFC 3339 to the
+//! nanosecond, as times in images' configurations are: a number of nanoseconds is more than JSON's readers keep.
 
 mod container;
 mod image;
@@ -16,6 +17,22 @@ use std::path::PathBuf;
 
 use layerstore_image::ImageName;
 use layerstore_sys::fs::text;
+
+/// Nanoseconds since 1970 as RFC 3339.
+pub(crate) fn timestamp(nanoseconds: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// A time as text.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+fn time<S: serde::Serializer>(nanoseconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&timestamp(*nanoseconds))
+}
+
+/// Pairs of label and text as an object.
+fn pairs<S: serde::Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(label, text)| (label, text)))
+}
 
 /// A name as text.
 fn name<S: serde::Serializer>(name: &ImageName, serializer: S) -> Result<S::Ok, S::Error> {

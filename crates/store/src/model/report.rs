@@ -11,6 +11,7 @@ pub struct Info {
     /// Why it is this one.
     pub driver_reason: String,
     /// What it says about itself.
+    #[serde(serialize_with = "super::pairs")]
     pub driver_status: Vec<(String, String)>,
     /// What it can do.
     pub capabilities: Capabilities,
@@ -33,9 +34,21 @@ pub struct Info {
     /// The configuration files that were read, in order: a later one wins.
     pub files: Vec<String>,
     /// Every setting: key, value, origin.
+    #[serde(serialize_with = "settings")]
     pub settings: Vec<(String, String, String)>,
     /// What a person should know.
     pub warnings: Vec<String>,
+}
+
+/// Settings by their keys; of an option that is set for its driver by name and without, what counts.
+fn settings<S: serde::Serializer>(
+    settings: &[(String, String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let told = |value, origin| serde_json::json!({ "value": value, "origin": origin });
+    let by_key: serde_json::Map<_, _> =
+        settings.iter().map(|(key, value, origin)| (key.clone(), told(value, origin))).collect();
+    serde::Serialize::serialize(&by_key, serializer)
 }
 
 /// What `df` shows, in bytes.
