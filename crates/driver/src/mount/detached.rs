@@ -175,6 +175,11 @@ impl Layers<'_> {
     fn give(&mut self, key: &str, layer: Opened) -> Result<(), Try> {
         if !self.by_name {
             match self.context.set_fd(key, layer.fd.as_fd()) {
+                // Before Linux 6.5, where what is configured is one text for overlay's old parser: it says no more than
+                // EINVAL in the end.
+                Err(error) if self.first && error.errno() == Errno::OPNOTSUPP => {
+                    return Err(Try::Otherwise(error));
+                }
                 // Before Linux 6.13.
                 Err(error) if self.first && is_unknown(&error) => self.by_name = true,
                 result => result.map_err(failed)?,

@@ -3,7 +3,8 @@
 //! | missing | since | instead |
 //! |---|---|---|
 //! | `fsopen`, `open_tree`, `move_mount` | 5.2 | `mount(2)` in a mount namespace that nobody sees, or at the target |
-//! | `lowerdir+`, layers by path of descriptor | 6.7 | `mount(2)` with the numbers of descriptors |
+//! | an overlay's own parser of `fsconfig` | 6.5 | `mount(2)` with the numbers of descriptors |
+//! | `lowerdir+`, layers by path of descriptor | 6.7 | the same |
 //! | layers as descriptors | 6.13 | their path in `/proc/self/fd` ([`detached`](super::detached)) |
 //! | detached mounts as layers | 6.14 | attached ones, in a namespace that nobody sees |
 //! | copying a detached mount | 6.15 | the same |
