@@ -133,6 +133,14 @@ pub fn quota(dir: &Dir) -> Result<Quota> {
     }
 }
 
+/// Whether a directory lies on btrfs.
+///
+/// # Errors
+/// Those of `fstatfs`.
+pub fn is_btrfs(dir: &Dir) -> Result<bool> {
+    Ok(FsInfo::of(dir)?.magic == MAGIC)
+}
+
 /// Whether an open directory, of which this is known, is the root of a subvolume.
 ///
 /// # Errors
