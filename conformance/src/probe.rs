@@ -112,8 +112,8 @@ pub(crate) fn file_system(path: &Path) -> String {
     let Ok(found) = nix::sys::statfs::statfs(path) else { return "unknown".to_owned() };
     // linux/magic.h
     match found.filesystem_type().0 {
-        0xEF53 => "ext4".to_owned(),
-        0x5846_5342 => "xfs".to_owned(),
+        0xEF53 => with_projects(path, "ext4"),
+        0x5846_5342 => with_projects(path, "xfs"),
         // Quotas make it another one: layers can be limited there.
         0x9123_683E => match Dir::open(path).and_then(|dir| sys::btrfs::quota(&dir)) {
             Ok(sys::btrfs::Quota::On) => "btrfs+quota".to_owned(),
@@ -123,5 +123,13 @@ pub(crate) fn file_system(path: &Path) -> String {
         0x794C_7630 => "overlay".to_owned(),
         0x2FC1_2FC1 => "zfs".to_owned(),
         other => format!("{other:#x}"),
+    }
+}
+
+/// The name of a file system that may have project quotas, which make it another one: layers can be limited there.
+fn with_projects(path: &Path, name: &str) -> String {
+    match Dir::open(path).and_then(|dir| sys::project::quota(&dir)) {
+        Ok(sys::project::Quota::On) => format!("{name}+prjquota"),
+        _ => name.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::prelude::*;
+use super::size_limit::unprivileged;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -113,8 +114,10 @@ fn size_limit_holds(bench: &Bench) -> Outcome {
     let file = mount.dir()?.create_file(b"large", 0o644)?;
     let piece = layerstore_testkit::noise(9, 1 << 20);
     // Delayed allocation may let more through than the limit, but never without end.
-    let refused = (0..64_u64)
-        .find_map(|number| file.write_all_at(&piece, number << 20).and_then(|()| file.sync()).err());
+    let refused = unprivileged(|| {
+        (0..64_u64)
+            .find_map(|number| file.write_all_at(&piece, number << 20).and_then(|()| file.sync()).err())
+    })?;
     drop(file);
     let Some(error) = refused else {
         return Err(Failure::new("64 MiB were written into a layer that is limited to 8 MiB"));

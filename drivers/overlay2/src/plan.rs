@@ -5,7 +5,7 @@
 //! | of a base layer | bind of its directory: an overlay needs two directories, and it has no whiteouts to hide |
 //! | writable | overlay of the ancestors, the layer as upper directory |
 //! | read-only | overlay of the layer and its ancestors, no upper directory |
-//! | either, of a layer of limited size | its ancestors are an overlay inside of the overlay |
+//! | either, of a layer in a subvolume | its ancestors are an overlay inside of the overlay |
 //!
 //! Every feature is set explicitly. `redirect_dir` is on wherever the kernel allows it (never with `userxattr`), so
 //! that a renamed directory is a mark instead of `EXDEV`; sealed layers keep such marks, and every view follows
@@ -52,7 +52,7 @@ pub(crate) fn plan(
     };
     let source = |link: &String| Source::Path(short_path(layout, link));
     let mut lowers: Vec<_> = lower(layer, operation)?.iter().map(source).collect();
-    if layer.record.limit.is_some() {
+    if layout.repeats_inodes(layer, operation)? {
         lowers = vec![apart(lowers, &directory, found, options)];
     }
     if !writable {
@@ -73,9 +73,9 @@ pub(crate) fn plan(
     }))
 }
 
-/// The ancestors of a layer of limited size, as an overlay of their own.
+/// The ancestors of a layer that lies in a subvolume, as an overlay of their own.
 ///
-/// Such a layer lies in a subvolume, and numbers of inodes are unique in one subvolume only. An overlay of directories
+/// On btrfs a layer of limited size does, and numbers of inodes are unique in one subvolume only. An overlay of directories
 /// of one file system shows them as they are, so two files would be the same to everybody who compares device and
 /// inode (`cp`, `tar`, the dynamic linker). An overlay among its layers is another file system, which is told apart.
 fn apart(mut lowers: Vec<Source>, directory: &Path, found: Found, options: &PlanOptions) -> Source {

@@ -89,7 +89,8 @@ fn btrfs(words: &[&str], path: &Path) -> String {
 #[rstest]
 #[case(FileSystem::Btrfs, "quotas are off", "btrfs quota enable /")]
 #[case(FileSystem::Tmpfs, "lies on tmpfs", "btrfs quota enable")]
-#[case(FileSystem::Xfs, "lies on xfs", "btrfs quota enable")]
+#[case(FileSystem::Xfs, "project quotas", "prjquota")]
+#[case(FileSystem::Ext4 { commit: 5 }, "project quotas", "tune2fs -O project,quota")]
 fn where_there_are_no_limits_the_reason_and_the_remedy_are_told(
     #[case] file_system: FileSystem,
     #[case] reason: &str,

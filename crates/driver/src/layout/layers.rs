@@ -15,9 +15,10 @@ use crate::factory::OpenOptions;
 use crate::id::LayerId;
 use crate::lease::{LayerLock, Leases};
 
+use super::limit;
 use super::memo::Memo;
 use super::operation::Operation;
-use super::record;
+use super::record::{self, RECORD, Record};
 use super::root::{Format, Layer, Layout, drop_marker, marker_name};
 use super::staging::Staged;
 
@@ -114,9 +115,11 @@ impl Layers {
             return Err(operation.error(Kind::AlreadyExists, "the layer exists already"));
         }
         let parent = parent.map(|parent| self.parent(parent, operation)).transpose()?;
-        let staged = self.layout.begin(id, parent.as_ref(), options.size_limit, operation)?;
-        fill(&staged)?;
-        staged.publish(operation)
+        limit::held(self.layout.root(), options.size_limit, operation, || {
+            let staged = self.layout.begin(id, parent.as_ref(), options.size_limit, operation)?;
+            fill(&staged)?;
+            staged.publish(operation)
+        })
     }
 
     /// Opens a layer that is to get a child.
@@ -162,7 +165,7 @@ impl Layers {
         };
         // So that recovery sees at once that somebody is at it.
         let _mark = Lock::wait(mark, lock::Mode::Exclusive).map_err(|error| operation.system(error))?;
-        let applied = apply(&layer)?;
+        let applied = limit::held(self.layout.root(), layer.record.limit, operation, || apply(&layer))?;
         self.layout.forget_apply(id).map_err(|error| operation.system(error))?;
         Ok(applied)
     }
@@ -236,30 +239,29 @@ impl Layers {
             .throw_away(self.layout.root(), self.layout.name_of(id).as_bytes())
             .map_err(|error| operation.system(error))?;
         // It is gone. What follows only tidies, and recovery can do it as well.
+        // Without a record that can be read, a stale marker stays in its parent. It counts for nothing.
+        let record = record::read::<Record>(&dir, RECORD, operation).ok().flatten();
         let tidied = forget(&dir)
             .and_then(|()| self.layout.forget_apply(id))
             .map_err(|error| operation.system(error))
-            .and_then(|()| self.forget_child(&dir, operation));
+            .and_then(|()| self.forget_child(record.as_ref(), operation));
         drop(lock);
         if let Err(error) = tidied {
             // What is kept elsewhere is found by what lies in the trash, so that stays until recovery has been there.
             tracing::warn!(%error, "could not tidy up after a removed layer; recovery will");
             return Ok(());
         }
-        self.layout.reap(&trashed);
+        self.layout.reap(&trashed, record.as_ref());
         Ok(())
     }
 
-    /// Removes the marker of the layer that lies in `dir` from its parent.
-    pub(super) fn forget_child(&self, dir: &Dir, operation: Operation<'_>) -> Result<()> {
-        // Without a record that can be read, a stale marker stays. It counts for nothing.
-        let Ok(Some(record)) = record::read::<record::Record>(dir, record::RECORD, operation) else {
-            return Ok(());
-        };
+    /// Removes the marker of a layer from its parent.
+    pub(super) fn forget_child(&self, record: Option<&Record>, operation: Operation<'_>) -> Result<()> {
+        let Some(record) = record else { return Ok(()) };
         let Some(parent) = &record.parent else { return Ok(()) };
         match self.layout.open_layer(parent, operation)? {
             Some(parent) => {
-                drop_marker(&parent, &marker_name(&record)).map_err(|error| operation.system(error))
+                drop_marker(&parent, &marker_name(record)).map_err(|error| operation.system(error))
             }
             None => Ok(()),
         }

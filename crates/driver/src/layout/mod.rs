@@ -14,7 +14,7 @@
 //!   trash/TOKEN             a layer that is being freed; whoever frees it holds a flock on it
 //! ```
 //!
-//! The directory of a layer of limited size is a btrfs subvolume, see [`Layout::may_limit`].
+//! The directory of a layer of limited size is a btrfs subvolume, or has a project ID, see `limit`.
 //!
 //! Invariants:
 //! - A layer appears by one rename out of `staging` and vanishes by one rename into `trash`: it is there or not.

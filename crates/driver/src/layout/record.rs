@@ -43,7 +43,7 @@ pub struct Record {
     pub token: String,
     /// When it was made, in nanoseconds since 1970.
     pub created: u64,
-    /// Most bytes that it may take until it is sealed: its directory is a subvolume then.
+    /// Most bytes that it may take until it is sealed: its directory is one that the file system limits then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }

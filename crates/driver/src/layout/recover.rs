@@ -116,18 +116,18 @@ impl Layers {
                 Err(error) => return Err(operation.system(error)),
             };
             let record = record::read::<Record>(&dir, RECORD, operation).ok().flatten();
-            let id = record.map(|record| record.id);
+            let id = record.as_ref().map(|record| record.id.clone());
             // What lies in the trash is no layer any more, whoever works on the id now.
             if !std::ptr::eq(from, &layout.trash) && id.as_ref().is_some_and(is_live) {
                 continue;
             }
             let tidied = hooks.forget(&dir).map_err(|error| operation.system(error));
-            if let Err(error) = tidied.and_then(|()| self.forget_child(&dir, operation)) {
+            if let Err(error) = tidied.and_then(|()| self.forget_child(record.as_ref(), operation)) {
                 // The next recovery tries again: what is kept elsewhere is found by what lies here.
                 tracing::warn!(%error, "could not tidy up after a layer");
                 continue;
             }
-            limit::free(from, name).map_err(|error| operation.system(error))?;
+            limit::free(from, name, record.as_ref()).map_err(|error| operation.system(error))?;
             report.push(Recovered { id, what: what.to_owned() });
         }
         Ok(())
@@ -248,7 +248,7 @@ impl Layers {
         }
         found.extend(hooks.repair(&layer)?);
         if let (Some(limit), LayerState::Writable) = (layer.record.limit, layer.state())
-            && let Err(error) = limit::set(&layer.dir, limit)
+            && let Err(error) = limit::set_again(&layer.dir, limit)
         {
             // Quotas that were switched off, and on again, have no limits.
             tracing::warn!(layer = %id, %error, "the layer's size is not limited any more");

@@ -85,7 +85,7 @@ impl Layers {
         layout.forget_apply(id).map_err(system)?;
         if old.is_some() {
             let (trashed, _lock) = layout.throw_away(layout.root(), from.as_bytes()).map_err(system)?;
-            layout.reap(&trashed);
+            layout.reap(&trashed, old_record.as_ref());
         }
         Ok(())
     }

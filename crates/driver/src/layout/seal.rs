@@ -47,7 +47,7 @@ impl Layers {
         let written = limit::beyond(&layer.dir, || record::write(&layer.dir, SEALED, &sealed));
         if let (Err(_), Some(limit)) = (&written, layer.record.limit) {
             // It stays writable, and so limited. The first error is the one to report.
-            let _ = limit::set(&layer.dir, limit);
+            let _ = limit::set_again(&layer.dir, limit);
         }
         written.map_err(|error| operation.system(error))?;
         if let Err(error) = layer.drop_count() {

@@ -7,7 +7,7 @@ use layerstore_sys::{self as sys, Dir, lock, lock::Lock};
 
 use crate::error::{Error, Kind, Result};
 
-use super::limit;
+use super::limit::{self, Means};
 use super::operation::Operation;
 use super::record::{self, RECORD, Record};
 use super::root::{Layer, Layout, add_marker, drop_marker, marker_name};
@@ -56,16 +56,19 @@ impl Layout {
         if self.exists(id, operation)? {
             return Err(operation.error(Kind::AlreadyExists, "the layer exists already"));
         }
-        if limit.is_some() {
-            self.may_limit(operation)?;
-        }
-        let (token, dir, lock) = self.stage(limit.is_some(), operation)?;
-        let record = Record { limit, ..Record::new(id, parent.map(|parent| &parent.record.id), token) };
+        let limit = match limit {
+            Some(bytes) => Some((self.means_of_limits(operation)?, bytes)),
+            None => None,
+        };
+        let (token, dir, lock) = self.stage(limit.map(|(means, _)| means), operation)?;
+        let bytes = limit.map(|(_, bytes)| bytes);
+        let record =
+            Record { limit: bytes, ..Record::new(id, parent.map(|parent| &parent.record.id), token) };
         // From here on, dropping it cleans up.
         let staged = Staged { layout: self, parent, dir, record, published: false, _lock: lock };
         let prepare = || -> sys::Result<()> {
-            if let Some(limit) = limit {
-                limit::set(&staged.dir, limit)?;
+            if let Some((means, bytes)) = limit {
+                means.set(&staged.dir, bytes)?;
             }
             // An older layer of this id may have been removed in the middle of an apply.
             self.forget_apply(id)?;
@@ -79,15 +82,14 @@ impl Layout {
         Ok(staged)
     }
 
-    /// A new directory in `staging`, locked; where it is to be limited, a subvolume.
-    fn stage(&self, limited: bool, operation: Operation<'_>) -> Result<(String, Dir, Lock)> {
+    /// A new directory in `staging`, locked; one that can be limited where that is wanted.
+    fn stage(&self, limit: Option<Means>, operation: Operation<'_>) -> Result<(String, Dir, Lock)> {
         loop {
             let token = random_name()?;
             let attempt = || -> sys::Result<Option<(Dir, Lock)>> {
-                if limited {
-                    sys::btrfs::make_subvolume(&self.staging, token.as_bytes())?;
-                } else {
-                    self.staging.make_dir(token.as_bytes(), 0o700)?;
+                match limit {
+                    Some(means) => means.make_dir(&self.staging, token.as_bytes())?,
+                    None => self.staging.make_dir(token.as_bytes(), 0o700)?,
                 }
                 // Recovery may take the directory for a leftover before it is locked: then it is made again.
                 let file = match self.staging.open_file(token.as_bytes()) {
@@ -115,9 +117,10 @@ impl Layout {
         Ok((trashed, lock))
     }
 
-    /// Frees what lies in `trash` under this name. A failure costs space only: recovery tries again.
-    pub(super) fn reap(&self, name: &str) {
-        if let Err(error) = limit::free(&self.trash, name.as_bytes()) {
+    /// Frees what lies in `trash` under this name, a layer with this record. A failure costs space only: recovery
+    /// tries again.
+    pub(super) fn reap(&self, name: &str, record: Option<&Record>) {
+        if let Err(error) = limit::free(&self.trash, name.as_bytes(), record) {
             tracing::warn!(driver = self.driver(), %error, "could not free a removed layer; recovery will");
         }
     }
@@ -176,7 +179,7 @@ impl Drop for Staged<'_> {
         let token = &self.record.token;
         // The lock is held until the end, so recovery keeps away.
         match self.layout.staging.rename(token.as_bytes(), &self.layout.trash, token.as_bytes()) {
-            Ok(()) => self.layout.reap(token),
+            Ok(()) => self.layout.reap(token, Some(&self.record)),
             Err(error) => {
                 tracing::warn!(driver, %error, "could not throw away a half-made layer; recovery will")
             }
