@@ -16,6 +16,7 @@ mod drivers;
 mod matrix;
 mod soak;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Command {
     Matrix(matrix::Arguments),
     /// Many rounds, many processes, many layers on one store: nothing leaks, nobody fails, nothing gets slow.
     Soak(soak::Arguments),
+    /// Runs the conformance suite in a virtual machine with Debian's kernel, where xfs and ext4 have project quotas.
+    Vm(vm::Arguments),
     /// Measures layerstore beside its peers: imports, verbs, diffs, exports.
     Bench(bench::Arguments),
     /// Runs one script and prints what it took: a part of `bench`.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Drivers(arguments) => drivers::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchOne { script } => bench::one(&script),
         Command::Crash(arguments) => crash::run(&arguments),
