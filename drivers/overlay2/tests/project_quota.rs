@@ -198,7 +198,7 @@ fn a_full_layer_is_sealed_and_built_on_by_who_is_held_to_limits() {
 }
 
 #[test]
-fn an_overlay_and_an_apply_hold_who_has_every_capability() {
+fn an_overlay_holds_who_has_every_capability() {
     let bench = Bench::new();
     bench.limited("limited");
     let writable = PlanOptions { access: Access::ReadWrite, ..PlanOptions::default() };

@@ -52,8 +52,8 @@ pub(crate) struct Arguments {
     /// Memory of the machine, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u32,
-    /// Minutes until a machine that has not ended is given up.
-    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    /// Minutes until a machine that has not ended is given up: all cases of two drivers take about fifteen a run.
+    #[arg(long, value_name = "MINUTES", default_value_t = 120)]
     timeout: u64,
 }
 

@@ -31,7 +31,8 @@ struct Environment {
 struct Case {
     case: String,
     result: String,
-    #[serde(default)]
+    /// Why it was skipped, or failed.
+    #[serde(default, alias = "message")]
     reason: Option<String>,
 }
 
