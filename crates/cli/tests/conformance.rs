@@ -60,3 +60,18 @@ fn one_signal_ends_the_suite_with_its_workers_and_its_scratch(
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
     assert_eq!(processes_in(&scratch), [""; 0]);
 }
+
+#[test]
+fn a_case_may_take_as_long_as_it_is_given() {
+    let bench = Bench::new("vfs");
+    let arguments = |limit| ["conformance", "--driver", "vfs", "--case", "a21::*", "--time-limit", limit];
+    bench.fails(2, &arguments("0"));
+    let listed = bench.output(&[&arguments("600")[..], &["--list"]].concat());
+    assert!(listed.status.success());
+    // One that takes more than a second.
+    let slow = ["conformance", "--driver", "vfs", "--case", "v1::500*", "--time-limit", "1"];
+    let output = bench.output(&slow);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("no end after 1 s: the time limit ended it"), "{text}");
+}

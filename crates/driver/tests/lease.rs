@@ -177,7 +177,7 @@ fn an_overview_says_what_asking_for_each_layer_says_and_ends_no_later_mount(
 
 #[rstest]
 fn plans_of_every_shape_can_be_attached(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values("bind-of-plan", "overlay-of-plan", "mapped", "mapped-bind")] layer: &str,
 ) {
     kernel.run(|| {

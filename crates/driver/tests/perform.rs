@@ -37,7 +37,7 @@ fn mapping() -> IdMapping {
 
 #[rstest]
 fn a_bind_shows_the_directory_and_refuses_writes_if_read_only(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values(true, false)] read_only: bool,
 ) {
     kernel.run(|| {
@@ -61,7 +61,7 @@ fn a_bind_shows_the_directory_and_refuses_writes_if_read_only(
 
 #[rstest]
 fn a_mount_has_its_own_flags_and_a_bind_those_of_its_source(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values("nodev", "nosuid", "noexec", "noatime", "nodev,nosuid,noexec,noatime", "")] words: &str,
     #[values(true, false)] read_only: bool,
 ) {
@@ -93,7 +93,7 @@ fn a_mount_has_its_own_flags_and_a_bind_those_of_its_source(
 
 #[rstest]
 fn an_overlay_merges_and_writes_to_its_upper_directory_only(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
 ) {
     kernel.run(|| {
         let top = scratch();
@@ -111,7 +111,7 @@ fn an_overlay_merges_and_writes_to_its_upper_directory_only(
 
 #[rstest]
 fn an_overlay_without_an_upper_directory_refuses_writes(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_1)] kernel: Kernel,
 ) {
     kernel.run(|| {
         let top = scratch();
@@ -125,7 +125,7 @@ fn an_overlay_without_an_upper_directory_refuses_writes(
 
 #[rstest]
 fn five_hundred_lowers_with_long_paths_are_mounted(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_1)] kernel: Kernel,
 ) {
     kernel.run(|| {
         let top = scratch();
@@ -145,7 +145,7 @@ fn five_hundred_lowers_with_long_paths_are_mounted(
 
 #[rstest]
 fn any_byte_may_stand_in_a_path(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values(
         b"a:b",
         b"a,b",
@@ -183,7 +183,7 @@ fn any_byte_may_stand_in_a_path(
 
 #[rstest]
 fn a_plan_inside_a_plan_is_a_layer_or_a_source_like_any_other(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_11, Kernel::V5_1)] kernel: Kernel,
     #[values("", "sub", "link/sub")] subdirectory: &str,
 ) {
     kernel.run(|| {
@@ -236,7 +236,7 @@ fn a_volatile_overlay_can_be_mounted_again(
 #[case::xino(OverlayFeatures { xino: true, ..FEATURES })]
 #[case::userxattr(OverlayFeatures { userxattr: true, ..FEATURES })]
 fn every_feature_can_be_asked_for(
-    #[values(Kernel::This, Kernel::V6_12, Kernel::V5_1)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1, Kernel::V5_1)] kernel: Kernel,
     #[case] features: OverlayFeatures,
 ) {
     kernel.run(|| {
@@ -249,7 +249,7 @@ fn every_feature_can_be_asked_for(
 
 #[rstest]
 fn mapped_ids_are_shown_and_unmapped_ones_stored(
-    #[values(Kernel::This, Kernel::V6_12)] kernel: Kernel,
+    #[values(Kernel::This, Kernel::V6_12, Kernel::V6_1)] kernel: Kernel,
     #[values(true, false)] nested: bool,
 ) {
     kernel.run(|| {

@@ -1,5 +1,6 @@
-//! Making this kernel look like an older one: named system calls fail with `ENOSYS`, for the calling thread and
-//! everything it starts, for good.
+//! Making this kernel look like an older one: named system calls fail as they do there, for the calling thread and
+//! everything it starts, for good. A call that is missing answers `ENOSYS`, one that does not take something yet what
+//! such kernels were seen to answer (`cargo xtask vm` asks them).
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub const CALLS: &[(&str, i64, &str)] = &[
     ("fsopen", 430, "5.2"),
     ("fsconfig", 431, "5.2"),
     (LAYERS_AS_DESCRIPTORS, 431, "6.13"),
+    (DESCRIPTORS_OF_OVERLAYS, 431, "6.5"),
     ("fsmount", 432, "5.2"),
     ("fspick", 433, "5.2"),
     ("close_range", 436, "5.9"),
@@ -32,8 +34,11 @@ pub const CALLS: &[(&str, i64, &str)] = &[
     ("open_tree_attr", 467, "6.15"),
 ];
 
-/// Not a call of its own: `fsconfig` with a descriptor as the value.
-pub const LAYERS_AS_DESCRIPTORS: &str = "fsconfig(FSCONFIG_SET_FD)";
+/// Not a call of its own: `fsconfig` with an `O_PATH` descriptor as the value, `EBADF` from 6.5 to 6.12.
+pub const LAYERS_AS_DESCRIPTORS: &str = "fsconfig(FSCONFIG_SET_FD, O_PATH)";
+/// Not a call of its own: `fsconfig` with a descriptor as the value, `EOPNOTSUPP` where the file system has no parser
+/// for that, as overlay had none from 5.2 to 6.4.
+pub const DESCRIPTORS_OF_OVERLAYS: &str = "fsconfig(FSCONFIG_SET_FD)";
 /// `FSCONFIG_SET_FD` (include/uapi/linux/mount.h), the second argument then.
 const FSCONFIG_SET_FD: u64 = 5;
 
@@ -50,35 +55,46 @@ pub const FALLBACKS: &[&str] = &[
     "listmount",
 ];
 
-/// Makes these calls fail with `ENOSYS` for the calling thread and all threads and processes it starts from now
-/// on. There is no way back; call it in a process or thread of its own.
+/// Makes these calls fail for the calling thread and all threads and processes it starts from now on. There is no way
+/// back; call it in a process or thread of its own.
 ///
 /// # Errors
 /// `EINVAL` for a name that is not in [`CALLS`]; those of `seccomp`.
 pub fn refuse(names: &[&str]) -> Result<()> {
-    let failed = |why: String| Error::new("seccomp", why, Errno::INVAL);
-    let mut rules = BTreeMap::new();
+    let mut missing = BTreeMap::new();
     for name in names {
         let known = CALLS.iter().find(|(known, ..)| known == name);
         let (_, number, _) =
-            known.ok_or_else(|| failed(format!("{name}: not a call that can be refused")))?;
-        let only = if *name == LAYERS_AS_DESCRIPTORS {
-            let is_fd = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, FSCONFIG_SET_FD)
-                .and_then(|condition| SeccompRule::new(vec![condition]));
-            vec![is_fd.map_err(|error| failed(error.to_string()))?]
-        } else {
-            Vec::new()
+            known.ok_or_else(|| failed(&format!("{name}: not a call that can be refused")))?;
+        let errno = match *name {
+            LAYERS_AS_DESCRIPTORS => Errno::BADF,
+            DESCRIPTORS_OF_OVERLAYS => Errno::OPNOTSUPP,
+            _ => {
+                missing.insert(*number, Vec::new());
+                continue;
+            }
         };
-        rules.insert(*number, only);
+        let is_fd = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, FSCONFIG_SET_FD);
+        let rule =
+            is_fd.and_then(|condition| SeccompRule::new(vec![condition])).map_err(|why| failed(&why))?;
+        answer(BTreeMap::from([(*number, vec![rule])]), errno)?;
     }
-    let architecture =
-        TargetArch::try_from(std::env::consts::ARCH).map_err(|error| failed(error.to_string()))?;
-    let errno = SeccompAction::Errno(Errno::NOSYS.raw_os_error().unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, architecture)
-        .map_err(|error| failed(error.to_string()))?;
+    if missing.is_empty() { Ok(()) } else { answer(missing, Errno::NOSYS) }
+}
+
+/// Has calls that fit these rules answer an error.
+fn answer(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: Errno) -> Result<()> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|why| failed(&why))?;
+    let errno = SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, errno, architecture).map_err(|why| failed(&why))?;
     let program: seccompiler::BpfProgram =
-        filter.try_into().map_err(|error: seccompiler::BackendError| failed(error.to_string()))?;
-    seccompiler::apply_filter(&program).map_err(|error| failed(error.to_string()))
+        filter.try_into().map_err(|why: seccompiler::BackendError| failed(&why))?;
+    seccompiler::apply_filter(&program).map_err(|why| failed(&why))
+}
+
+fn failed(why: &dyn std::fmt::Display) -> Error {
+    Error::new("seccomp", why.to_string(), Errno::INVAL)
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub(crate) struct Conformance {
     /// Directory on the file system to test; a temporary one is made in it (repeatable: each is one more run)
     #[arg(long, value_name = "DIR", action = ArgAction::Append)]
     pub(crate) scratch: Vec<PathBuf>,
+    /// How long one case may take, in seconds: more where the machine is slow (an emulated one, say)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), default_value_t = 120)]
+    pub(crate) time_limit: u64,
     /// List clauses, cases and saboteurs, and run nothing
     #[arg(long)]
     pub(crate) list: bool,

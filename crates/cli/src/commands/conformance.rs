@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use layerstore::{Error, Kind};
 use layerstore_conformance::report::{self, Counts};
@@ -28,6 +29,7 @@ pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode
     let mut options =
         RunOptions::from_environment().map_err(|failure| Failure::usage(OPERATION, failure.message))?;
     options.context = session.context.clone();
+    options.time_limit = Duration::from_secs(arguments.time_limit);
     options.cases = arguments.case.iter().cloned().collect();
     // A driver that was asked for by name must not pass by not running.
     options.required |= !session.named_drivers().is_empty();

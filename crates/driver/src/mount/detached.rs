@@ -201,9 +201,10 @@ impl Layers<'_> {
     }
 }
 
-/// Whether the kernel may not know this form of an option. What else EINVAL may mean, the next form meets again.
+/// Whether the kernel may not know this form of an option. What else EINVAL may mean, the next form meets again. EBADF is
+/// said of an `O_PATH` descriptor that is open, before Linux 6.13: the kernel took none there for any option.
 fn is_unknown(error: &sys::Error) -> bool {
-    matches!(error.errno(), Errno::INVAL | Errno::NOSYS)
+    matches!(error.errno(), Errno::INVAL | Errno::NOSYS | Errno::BADF)
 }
 
 fn set(context: &FsContext, key: &str, value: Option<&str>) -> Result<()> {

@@ -192,7 +192,8 @@ impl Workshop {
             return Err(Error::new(Kind::LimitExceeded, MOUNT, message).into());
         }
         let flags = overlay::flags(plan);
-        legacy::among_descriptors(|| legacy::mount("overlay", "overlay", through, flags, options.as_bytes()))
+        let mount = || legacy::mount("overlay", "overlay", through, flags, options.as_bytes());
+        legacy::among_descriptors(|| detached::as_mapped_root(plan, mount))
             .map_err(|error| error::overlay(error).into())
     }
 }

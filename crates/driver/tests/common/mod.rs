@@ -31,6 +31,8 @@ pub enum Kernel {
     This,
     /// Before layers could be descriptors (6.13).
     V6_12,
+    /// Before overlays had a parser of their own for `fsconfig` (6.5), and `statmount`.
+    V6_1,
     /// Before `mount_setattr` (5.12) and `statmount`.
     V5_11,
     /// Before the new mount calls (5.2).
@@ -42,8 +44,9 @@ impl Kernel {
         match self {
             Self::This => vec![],
             Self::V6_12 => vec![seccomp::LAYERS_AS_DESCRIPTORS],
+            Self::V6_1 => vec![seccomp::DESCRIPTORS_OF_OVERLAYS, "statmount", "listmount"],
             Self::V5_11 => {
-                vec![seccomp::LAYERS_AS_DESCRIPTORS, "mount_setattr", "statmount", "listmount"]
+                vec![seccomp::DESCRIPTORS_OF_OVERLAYS, "mount_setattr", "statmount", "listmount"]
             }
             Self::V5_1 => seccomp::FALLBACKS.to_vec(),
         }

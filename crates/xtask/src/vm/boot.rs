@@ -32,7 +32,7 @@ impl Machine<'_> {
         let mut command = Command::new("qemu-system-x86_64");
         // Not by kvm, although that is faster: the machine at hand may be a virtual one itself, and few of these run
         // another one well.
-        command.args(["-accel", "tcg", "-cpu", "max", "-smp", "2"]);
+        command.args(["-accel", "tcg", "-cpu", "max,cx16=off", "-smp", "2"]);
         command.args(["-m", &format!("{}M", self.memory)]);
         command.args(["-display", "none", "-monitor", "none", "-no-reboot", "-nodefaults"]);
         command.arg("-serial").arg(joined("file:", self.console));

@@ -76,7 +76,7 @@ impl Job {
         let drivers: String =
             self.drivers.iter().map(|driver| format!(" --driver {}", quoted(driver))).collect();
         let suite = format!(
-            "layerstore --format json{drivers} conformance --case {} --scratch /mnt",
+            "layerstore --format json{drivers} conformance --case {} --scratch /mnt --time-limit {TIME_LIMIT}",
             quoted(&self.case)
         );
         for run in &self.runs {
@@ -97,6 +97,9 @@ impl Job {
         script
     }
 }
+
+/// How long one case may take, in seconds: the machine's processor is emulated.
+const TIME_LIMIT: u32 = 900;
 
 /// The first lines of the script: busybox under all its names, the usual file systems, the serial line.
 const PREPARE: &str = "\

@@ -35,9 +35,12 @@ pub(super) fn get(cache: &Path, package: Option<&Path>) -> Outcome<Kernel> {
         output(Command::new("dpkg").arg("-x").arg(&package).arg(&half))?;
         std::fs::rename(&half, &unpacked).map_err(|error| format!("{}: {error}", unpacked.display()))?;
     }
-    let release = only(&unpacked.join("lib/modules"))?;
-    output(Command::new("depmod").arg("-b").arg(&unpacked).arg(&release))?;
-    let folder = unpacked.join("lib/modules").join(&release);
+    // Debian 13 and later have everything below `usr`.
+    let base = ["", "usr"].map(|folder| unpacked.join(folder));
+    let base = base.iter().find(|base| base.join("lib/modules").is_dir()).unwrap_or(&unpacked);
+    let release = only(&base.join("lib/modules"))?;
+    output(Command::new("depmod").arg("-b").arg(base).arg(&release))?;
+    let folder = base.join("lib/modules").join(&release);
     let list = folder.join("modules.dep");
     let list = std::fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
     Ok(Kernel {
