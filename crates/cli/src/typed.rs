@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use layerstore::image::{Instruction, Reference};
-use layerstore::{ContainerOptions, ImageName};
+use layerstore::{ContainerOptions, ImageName, LayerId};
 
 use crate::failure::{Failure, Result};
 
@@ -23,6 +23,16 @@ pub(crate) fn name(operation: &'static str, text: &str) -> Result<()> {
 /// An instruction of `commit --change`.
 pub(crate) fn instruction(operation: &'static str, text: &str) -> Result<()> {
     check::<Instruction>(operation, text)
+}
+
+/// The id that a new layer is to have.
+pub(crate) fn layer(operation: &'static str, text: &str) -> Result<()> {
+    let Err(error) = LayerId::new(text) else { return Ok(()) };
+    let failure = Failure::typed(operation, text, error.message());
+    Err(match error.hint() {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    })
 }
 
 /// What a container is to be called.

@@ -99,6 +99,7 @@ fn write(bench: &Bench, bytes: &[u8]) -> std::path::PathBuf {
 #[case::a_name_that_is_none(2, &["pull", "oci:x", "UPPER"], "lower case")]
 #[case::a_tag_that_is_none(2, &["tag", "nothing", "x:y:z"], "x:y:z")]
 #[case::a_container_name_that_is_none(2, &["create", "--name", "../x", "nothing"], "not a container name")]
+#[case::a_layer_id_that_is_none(2, &["layer", "create", "../x"], "not a layer id")]
 #[case::an_unknown_instruction(2, &["commit", "--change", "FOO x", "nothing"], "FOO x")]
 #[case::a_bad_option_in_a_repair(2, &["--driver-opt", "threads=many", "check", "--repair"], "threads")]
 #[case::a_bad_source_of_a_repair(2, &["check", "--repair", "--from", "ftp:x"], "ftp")]

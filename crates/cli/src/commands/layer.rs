@@ -11,8 +11,12 @@ use crate::args::Layer;
 use crate::failure::{Failure, Result};
 use crate::output::{self, line, short, size, table};
 use crate::session::Session;
+use crate::typed;
 
 pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
+    if let Layer::Create { id: Some(id), .. } = &verb {
+        typed::layer("layer create", id)?;
+    }
     let store = session.store()?;
     let context = &session.context;
     match verb {
