@@ -48,7 +48,7 @@ pub use harness::main;
 pub use list::list_text;
 pub use namespace::Mode;
 pub use report::Report;
-pub use runner::{RunOptions, run, run_with};
+pub use runner::{RunOptions, TIME_LIMIT, run, run_with};
 
 use layerstore_driver::Registry;
 

@@ -14,6 +14,9 @@ use crate::namespace::Mode;
 use crate::pool::Pool;
 use crate::report::{CaseResult, Report};
 
+/// How long one case may take where nobody says otherwise.
+pub const TIME_LIMIT: Duration = Duration::from_secs(120);
+
 /// How a run is done.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
@@ -42,7 +45,7 @@ impl Default for RunOptions {
             cases: Vec::new(),
             scratch: std::env::temp_dir(),
             threads: std::thread::available_parallelism().map_or(2, usize::from),
-            time_limit: Duration::from_secs(120),
+            time_limit: TIME_LIMIT,
             mode: Mode::default(),
             pin: None,
             required: false,

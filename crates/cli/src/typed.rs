@@ -28,11 +28,7 @@ pub(crate) fn instruction(operation: &'static str, text: &str) -> Result<()> {
 /// The id that a new layer is to have.
 pub(crate) fn layer(operation: &'static str, text: &str) -> Result<()> {
     let Err(error) = LayerId::new(text) else { return Ok(()) };
-    let failure = Failure::typed(operation, text, error.message());
-    Err(match error.hint() {
-        Some(hint) => failure.with_hint(hint),
-        None => failure,
-    })
+    Err(wrong(operation, text, error.message(), error.hint()))
 }
 
 /// What a container is to be called.
@@ -42,9 +38,13 @@ pub(crate) fn container(options: &ContainerOptions) -> Result<()> {
 
 fn check<T: FromStr<Err = layerstore::image::Error>>(operation: &'static str, text: &str) -> Result<()> {
     let Err(error) = text.parse::<T>() else { return Ok(()) };
-    let failure = Failure::typed(operation, text, error.reason());
-    Err(match error.hint() {
+    Err(wrong(operation, text, error.reason(), error.hint()))
+}
+
+fn wrong(operation: &'static str, text: &str, reason: impl Into<String>, hint: Option<&str>) -> Failure {
+    let failure = Failure::typed(operation, text, reason);
+    match hint {
         Some(hint) => failure.with_hint(hint),
         None => failure,
-    })
+    }
 }

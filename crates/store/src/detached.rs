@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use layerstore_driver::mount::DetachedMount;
-use layerstore_driver::{Access, DriverExt as _, LayerId};
+use layerstore_driver::{DriverExt as _, LayerId};
 
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::model::MountOptions;
@@ -36,7 +36,7 @@ impl Store {
         }
         let found = self.find_container(OPERATION, container)?;
         self.ensure_sound(OPERATION, &found.id, &found.layer)?;
-        let access = if options.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let access = options.access();
         let plan = self.plan_options(access, options);
         let mount = self.driver().mount_detached(&found.layer, &plan).explain(OPERATION, &found.id)?;
         tracing::info!(layer = %found.layer, ?access, "mounted without a place");

@@ -27,8 +27,7 @@ impl Store {
     pub fn mount(&self, container: &str, options: &MountOptions) -> Result<PathBuf> {
         const OPERATION: &str = "mount";
         let found = self.find_container(OPERATION, container)?;
-        let access = if options.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        self.mount_layer(OPERATION, &found.layer, &found.id, access, options)
+        self.mount_layer(OPERATION, &found.layer, &found.id, options.access(), options)
     }
 
     /// Unmounts a container wherever it is mounted, or at one target only. Idempotent; returns where it was.
@@ -50,7 +49,7 @@ impl Store {
         let row =
             self.database().read(OPERATION, |connection| lookup::layer(connection, OPERATION, layer))?;
         let sealed = row.layer.kind != crate::LayerKind::Active;
-        let access = if options.read_only || sealed { Access::ReadOnly } else { Access::ReadWrite };
+        let access = if sealed { Access::ReadOnly } else { options.access() };
         self.mount_layer(OPERATION, &row.layer.id, row.layer.id.as_str(), access, options)
     }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no part of the product")]
 
 mod bench;
+mod cargo;
 #[cfg(feature = "crash")]
 mod crash;
 #[cfg(not(feature = "crash"))]

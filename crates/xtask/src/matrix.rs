@@ -15,12 +15,15 @@
 //! Invariant: the command fails when any run failed, when a file system could not be made, and when there was
 //! nothing to run.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use layerstore_testkit::scratch::{FileSystem, Scratch};
+
+use crate::cargo::{self, Built};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -44,6 +47,9 @@ pub(crate) struct Arguments {
 
 /// Enough for the largest cases, and for btrfs to be of one mind about its chunks.
 const SIZE: u64 = 2 << 30;
+
+/// The name of the test program that every driver has.
+const TEST: &str = "conformance";
 
 /// The word in the names of all cases about limited layers.
 const LIMITS: &str = "size_limit";
@@ -137,8 +143,8 @@ fn programs(root: &Path, only: &[String]) -> Result<Vec<Program>, String> {
     for folder in folders {
         let manifest = folder.join("Cargo.toml");
         let manifest = manifest.canonicalize().map_err(|error| format!("{}: {error}", manifest.display()))?;
-        let found = |built: &[(PathBuf, PathBuf)]| {
-            built.iter().find(|(of, _)| *of == manifest).map(|(_, executable)| executable.clone())
+        let found = |built: &[Built]| {
+            built.iter().find(|built| built.manifest == manifest).map(|built| built.executable.clone())
         };
         let executable = match found(&own) {
             Some(executable) => Some(executable),
@@ -151,32 +157,11 @@ fn programs(root: &Path, only: &[String]) -> Result<Vec<Program>, String> {
     Ok(programs)
 }
 
-/// Builds the test programs called conformance of a manifest; gives each one's own manifest and path.
-fn build(manifest: &Path, which: &[&str]) -> Result<Vec<(PathBuf, PathBuf)>, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["test", "--test", "conformance", "--no-run", "--message-format=json-render-diagnostics"])
-        .args(which)
-        .arg("--manifest-path")
-        .arg(manifest)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{} does not build", manifest.display()));
-    }
-    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
-}
-
-/// The test programs among what cargo says (`cargo build --message-format=json`), each with its manifest.
-fn executables(said: &str) -> Vec<(PathBuf, PathBuf)> {
-    let of_message = |message: serde_json::Value| {
-        let is_ours = message.pointer("/target/name")?.as_str()? == "conformance";
-        let manifest = message.get("manifest_path")?.as_str()?;
-        let path = message.get("executable")?.as_str()?;
-        is_ours.then(|| (manifest.into(), path.into()))
-    };
-    said.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(of_message).collect()
+/// Builds the test programs called conformance of a manifest.
+fn build(manifest: &Path, which: &[&str]) -> Result<Vec<Built>, String> {
+    let test = ["test", "--test", TEST, "--no-run"].into_iter().chain(which.iter().copied());
+    let arguments = test.chain(["--manifest-path"]).map(OsStr::new).chain([manifest.as_os_str()]);
+    cargo::build(arguments, TEST)
 }
 
 fn run_one(
@@ -271,17 +256,6 @@ mod tests {
     #[case("", None)]
     fn closing_lines(#[case] line: &str, #[case] expected: Option<Counts>) {
         assert_eq!(counts(line), expected);
-    }
-
-    #[test]
-    fn the_programs_are_found_in_what_cargo_says() {
-        let said = concat!(
-            r#"{"reason":"compiler-artifact","manifest_path":"/a","target":{"name":"layerstore_sys"},"executable":null}"#,
-            "\nnoise\n",
-            r#"{"reason":"compiler-artifact","manifest_path":"/d/Cargo.toml","target":{"name":"conformance"},"executable":"/t/c-1"}"#,
-        );
-        assert_eq!(executables(said), [("/d/Cargo.toml".into(), "/t/c-1".into())]);
-        assert_eq!(executables("{}"), []);
     }
 
     #[test]

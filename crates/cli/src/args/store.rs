@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
+use layerstore_conformance::TIME_LIMIT;
 
 // Arguments of `check`.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(crate) struct Conformance {
     #[arg(long, value_name = "DIR", action = ArgAction::Append)]
     pub(crate) scratch: Vec<PathBuf>,
     /// How long one case may take, in seconds: more where the machine is slow (an emulated one, say)
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), default_value_t = TIME_LIMIT.as_secs())]
     pub(crate) time_limit: u64,
     /// List clauses, cases and saboteurs, and run nothing
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use layerstore_changeset::Digest;
-use layerstore_driver::{IdMapping, LayerId, MountFlags};
+use layerstore_driver::{Access, IdMapping, LayerId, MountFlags};
 
 /// A container: a writable layer over an image.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -60,4 +60,11 @@ pub struct MountOptions {
     /// What the mount refuses or leaves out; none for what the configuration says
     /// ([`Store::mount_flags`](crate::Store::mount_flags)).
     pub flags: Option<MountFlags>,
+}
+
+impl MountOptions {
+    /// What may be done in the mount.
+    pub(crate) fn access(&self) -> Access {
+        if self.read_only { Access::ReadOnly } else { Access::ReadWrite }
+    }
 }

@@ -18,11 +18,14 @@ mod measure;
 mod picture;
 mod report;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
 use layerstore_testkit::scratch::{FileSystem, Scratch};
+
+use crate::cargo;
 
 pub(crate) use measure::one;
 
@@ -168,21 +171,9 @@ fn make_image(root: &Path, small: bool) -> Result<PathBuf, String> {
 
 /// Builds a program for release and says where it lies.
 fn build(folder: &Path, package: &str, binary: &str) -> Result<PathBuf, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--release", "--message-format=json", "--package", package, "--bin", binary])
-        .current_dir(folder)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cargo: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let found = said
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .find(|file| file.file_name().is_some_and(|name| name == binary));
-    match found {
-        Some(file) if output.status.success() => Ok(file),
-        _ => Err(format!("{binary} could not be built")),
-    }
+    let manifest = folder.join("Cargo.toml");
+    let arguments = ["build", "--release", "--package", package, "--bin", binary, "--manifest-path"];
+    let arguments = arguments.map(OsStr::new).into_iter().chain([manifest.as_os_str()]);
+    let found = cargo::build(arguments, binary)?.pop();
+    found.map(|built| built.executable).ok_or_else(|| format!("{binary} could not be built"))
 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::guest::{Job, Run};
+use crate::cargo;
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -117,20 +118,9 @@ fn programs() -> Outcome<Vec<(&'static str, PathBuf)>> {
 }
 
 fn build(arguments: &[&str], name: &str) -> Outcome<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(arguments)
-        .args(["--message-format=json-render-diagnostics", "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"))
-        .stderr(std::process::Stdio::inherit());
-    let said = output(&mut command)?;
-    let of_message = |line: &str| -> Option<PathBuf> {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message.pointer("/target/name")?.as_str()? == name;
-        is_it.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
-    };
-    said.lines().find_map(of_message).ok_or_else(|| format!("cargo does not say where it built {name}"))
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    let found = cargo::build(arguments.iter().copied().chain(["--manifest-path", manifest]), name)?.pop();
+    found.map(|built| built.executable).ok_or_else(|| format!("cargo does not say where it built {name}"))
 }
 
 /// What a program prints; an error when it fails.

@@ -8,10 +8,19 @@ use layerstore_sys::{Dir, FileType};
 
 use super::super::times::ROOT;
 use super::places::{ALIVE, Key, PUT};
+use super::resolve::Parent;
 use super::{Applier, implied};
 use crate::encoding::overlay;
 use crate::error::{Code, Error, Result};
 use crate::path::RelPath;
+
+/// The directory in which something is to be hidden; none where there is nothing to hide, as below a file.
+fn if_there(found: Result<Option<Parent>>) -> Result<Option<u32>> {
+    match found {
+        Err(error) if error.code() == Some(Code::NotDir) => Ok(None),
+        found => Ok(found?.map(|parent| parent.row)),
+    }
+}
 
 impl Applier<'_> {
     /// Hides the lower content of a name.
@@ -19,25 +28,16 @@ impl Applier<'_> {
         let Some(name) = path.file_name() else {
             return Err(Error::refused(Code::BadWhiteout, b".", "the root of a layer cannot be removed"));
         };
-        match self.parent_of(path, false) {
-            Ok(Some(parent)) => self.hide(parent.row, name),
-            Ok(None) => Ok(()),
-            // Below a file there is nothing to hide.
-            Err(error) if error.code() == Some(Code::NotDir) => Ok(()),
-            Err(error) => Err(error),
+        match if_there(self.parent_of(path, false))? {
+            Some(row) => self.hide(row, name),
+            None => Ok(()),
         }
     }
 
     /// Hides the lower content of a directory. What stands for the mark in a tar is an entry *in* the directory
     /// (`lib/.wh..wh..opq`), so a symlink leads to the directory that is meant, as it does for any other entry.
     pub(super) fn opaque(&mut self, path: &RelPath) -> Result<()> {
-        let row = match self.resolve(path.as_bytes(), path, false) {
-            Ok(Some(parent)) => parent.row,
-            Ok(None) => return Ok(()),
-            // A file has no content to hide.
-            Err(error) if error.code() == Some(Code::NotDir) => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(row) = if_there(self.resolve(path.as_bytes(), path, false))? else { return Ok(()) };
         let node = self.places.node(row)?;
         let has_lower = node.parts.iter().any(|part| part.layer > 0);
         if row == ROOT && has_lower {
