@@ -142,6 +142,20 @@ fn closing_and_opening_rewrite_nothing() {
     assert_eq!(before.1.ino(), after.1.ino(), "what was found about the root was written again");
 }
 
+/// Every command of a script opens the store anew and reads the whole log of the database.
+#[test]
+fn the_log_of_the_database_stays_short_however_often_the_store_is_opened() {
+    let scratch = Scratch::new();
+    small().pull(&scratch.open("vfs"), &["small"]).unwrap();
+    let log = || std::fs::metadata(scratch.root().join("layerstore.db-wal")).unwrap().len();
+    let lengths = (0..150).map(|number| {
+        scratch.open("vfs").tag("small", &format!("name:{number}")).unwrap();
+        log()
+    });
+    let longest = lengths.max().unwrap();
+    assert!((1..512 << 10).contains(&longest), "{longest} bytes");
+}
+
 #[test]
 fn a_store_may_lie_below_a_symlink_and_be_one() {
     let scratch = Scratch::new();

@@ -32,8 +32,8 @@ pub(crate) use schema::VERSION;
 /// SQLite before this version can damage a WAL that is reset while it is read (fixed in 3.51.3).
 const OLDEST_SQLITE: i32 = 3_051_003;
 const OPEN: &str = "open store";
-/// After how many pages of 4 KiB the WAL is folded into the database: an opening reads them all again.
-const CHECKPOINT_PAGES: i32 = 64;
+/// From how many pages of 4 KiB on the WAL is folded into the database: an opening reads them all again.
+const LONG_LOG: u32 = 64;
 
 /// The database of one store.
 #[derive(Debug)]
@@ -149,6 +149,7 @@ impl Database {
         let gate = gate(&self.root, operation)?;
         let level = if durability == Durability::Full { "FULL" } else { "NORMAL" };
         connection.pragma_update(None, "synchronous", level).explain(operation, "")?;
+        fold_log(&connection);
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).explain(operation, "")?;
         let result = work(&transaction)?;
@@ -261,13 +262,33 @@ fn connect(path: &Path) -> Result<Connection> {
         )
         .explain(OPEN, "")?;
     // Every command of a script is the last connection as it ends. Folding the WAL into the database there costs
-    // each of them two syncs and two removed files, and the next one makes them again; the checkpoint of every
-    // `CHECKPOINT_PAGES` is enough, and keeps what an opening has to read short.
-    // It also lets the next one open the store on a full disk.
+    // each of them two syncs and two removed files, and the next one makes them again; `fold_log` is enough, and keeps
+    // what an opening has to read short. It also lets the next one open the store on a full disk.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).explain(OPEN, "")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).explain(OPEN, "")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0).explain(OPEN, "")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Folds a long WAL into the database, right before a transaction, which then begins the WAL anew.
+///
+/// SQLite would do it by itself after a transaction (`wal_autocheckpoint`). That the WAL was folded stands only in the
+/// index in shared memory, though, which is made anew by whoever is alone when it opens the store: where each command
+/// is a process of its own, every one of them would fold all of a WAL that never begins anew and grows for ever.
+fn fold_log(connection: &Connection) {
+    // NOOP only says how long it is. PASSIVE waits for nobody: where somebody still reads the old state, the WAL is
+    // begun anew by a later transaction.
+    let fold = || {
+        let length = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, u32>(1))?;
+        if length < LONG_LOG {
+            return Ok(());
+        }
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    };
+    if let Err(error) = fold() {
+        // All that was acknowledged is in the WAL, which only grows; the transaction meets the same disk.
+        tracing::debug!(%error, "the log of the database was not folded into it");
+    }
 }
 
 /// Tells every statement that ends as an event of `tracing` with the target `layerstore::sql`, where somebody
