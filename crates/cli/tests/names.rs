@@ -87,3 +87,41 @@ fn an_image_with_children_is_untagged_as_docker_does() {
     assert!(refused.contains("image has dependent child images"), "{refused}");
     assert_eq!(bench.run(&["rmi", "p:1"]), "Untagged: p:1");
 }
+
+#[test]
+fn a_list_of_containers_does_not_fail_because_of_one_of_them() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    bench.run(&["create", "--name", "sound", "a:1"]);
+    let damaged = bench.run(&["create", "--name", "damaged", "a:1"]);
+    let inspected: Value = serde_json::from_str(&bench.run(&["inspect", "damaged"])).unwrap();
+    let layer = inspected[0]["GraphDriver"]["Data"]["Dir"].as_str().unwrap_or_default().to_owned();
+    assert!(!layer.is_empty(), "{inspected}");
+    std::fs::remove_dir_all(&layer).unwrap();
+    let output = bench.output(&["ps", "--format", "json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && listed.as_array().unwrap().len() == 2, "{output:?}");
+    for one in listed.as_array().unwrap() {
+        assert_eq!(one["size"].is_null(), one["id"] == damaged.as_str(), "{one}");
+    }
+    assert!(
+        String::from_utf8_lossy(&output.stderr).starts_with("layerstore: warning: measure "),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn containers_are_listed_while_others_remove_them() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    let names: Vec<_> = (0..80).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        bench.run(&["create", "--name", name, "a:1"]);
+    }
+    let mut removal =
+        bench.command().arg("rm").args(&names).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while removal.try_wait().unwrap().is_none() {
+        bench.run(&["ps"]);
+    }
+    assert_eq!(bench.run(&["ps", "--format", "json"]), "[]");
+}

@@ -1,6 +1,6 @@
 //! Verbs about containers.
 
-use layerstore::{ChangeKind, CommitOptions, ContainerOptions, MountOptions, PathChange};
+use layerstore::{ChangeKind, CommitOptions, Container, ContainerOptions, Kind, MountOptions, PathChange};
 use serde_json::json;
 
 use super::each;
@@ -18,26 +18,38 @@ pub(super) fn create(session: &Session, arguments: Create) -> Result<()> {
     session.print(&container, |container| line(&container.id))
 }
 
-/// A container as `ps --format json` gives it: its own keys, and the size of its layer in bytes.
+/// A container as `ps --format json` gives it: its own keys, and the size of its layer in bytes, null where that could
+/// not be told.
 #[derive(serde::Serialize)]
-struct Listed<'a> {
+struct Listed {
     #[serde(flatten)]
-    container: &'a layerstore::Container,
-    size: u64,
+    container: Container,
+    size: Option<u64>,
 }
 
 pub(super) fn ps(session: &Session) -> Result<()> {
     let store = session.store()?;
-    let containers = store.containers()?;
-    let sizes = containers
-        .iter()
-        .map(|container| Ok(store.container_usage(&container.id, &session.context)?.bytes))
-        .collect::<Result<Vec<_>>>()?;
-    if session.format() == crate::args::Format::Json {
-        let listed = containers.iter().zip(&sizes).map(|(container, size)| Listed { container, size: *size });
-        return Ok(output::json(&listed.collect::<Vec<_>>())?);
+    let mut listed = Vec::new();
+    for container in store.containers()? {
+        let size = match store.container_usage(&container.id, &session.context) {
+            Ok(usage) => Some(usage.bytes),
+            Err(error) if error.kind() == Kind::Cancelled => return Err(error.into()),
+            // Somebody removed it since it was listed.
+            Err(_) if store.container(&container.id).is_err_and(|error| error.kind() == Kind::NotFound) => {
+                continue;
+            }
+            // One that is damaged does not hide the others.
+            Err(error) => {
+                output::warning(error);
+                None
+            }
+        };
+        listed.push(Listed { container, size });
     }
-    let rows = containers.iter().zip(&sizes).map(|(container, bytes)| {
+    if session.format() == crate::args::Format::Json {
+        return Ok(output::json(&listed)?);
+    }
+    let rows = listed.iter().map(|Listed { container, size: bytes }| {
         let mounted = match container.mounts.first() {
             Some(path) => path.display().to_string(),
             None if container.mounted => "elsewhere".to_owned(),
@@ -49,7 +61,7 @@ pub(super) fn ps(session: &Session) -> Result<()> {
             container.image_name.clone().unwrap_or_else(|| short(container.image)),
             ago(container.created),
             mounted,
-            size(*bytes),
+            bytes.map_or_else(|| "?".to_owned(), size),
         ]
     });
     Ok(table(&["CONTAINER ID", "NAME", "IMAGE", "CREATED", "MOUNTED", "SIZE"], rows)?)
