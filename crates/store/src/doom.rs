@@ -61,19 +61,26 @@ impl Store {
         let work = |transaction: &Transaction<'_>| {
             let (result, going) = work(transaction)?;
             let mut going: Going = going.into();
-            let mut unneeded = Vec::new();
+            let (mut unneeded, mut without_row) = (Vec::new(), Vec::new());
             for image in going.images.drain(..) {
                 if !needs_documents(transaction, &image)? {
                     unneeded.push(image);
+                } else if images::get(transaction, &image)?.is_none() {
+                    without_row.push(image);
                 }
             }
-            Ok((result, Going { images: unneeded, ..going }))
+            Ok((result, Going { images: unneeded, ..going }, without_row))
         };
-        let ((result, going), leases) =
-            self.database().write_freeing_and(operation, durability, work, |(_, going)| {
+        let ((result, going, _), leases) =
+            self.database().write_freeing_and(operation, durability, work, |(_, going, without_row)| {
                 for image in &going.images {
                     if let Err(error) = self.remove_image_files(&image.hex()) {
                         tracing::warn!(%image, %error, "files of a removed image stay until the next gc");
+                    }
+                }
+                for image in without_row {
+                    if let Err(error) = self.remove_image_record(image) {
+                        tracing::warn!(%image, %error, "the record of a removed image stays");
                     }
                 }
                 self.leases_of(operation, &going.layers)

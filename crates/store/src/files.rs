@@ -164,6 +164,14 @@ impl Store {
         }
     }
 
+    /// Removes the record of an image that has no row; its documents stay for a container.
+    pub(crate) fn remove_image_record(&self, id: &Digest) -> sys::Result<()> {
+        match self.folders().images.open_dir(id.hex().as_bytes()) {
+            Err(error) if error.is_not_found() => Ok(()),
+            opened => unlink(&opened?, mirror::IMAGE),
+        }
+    }
+
     /// Removes an image's documents.
     pub(crate) fn remove_image_files(&self, hex: &str) -> sys::Result<()> {
         sys::remove::tree(&self.folders().images, hex.as_bytes())

@@ -13,6 +13,7 @@ use crate::db::{Durability, layers, sessions};
 use crate::doom::needs_documents;
 use crate::error::{Explain as _, Kind, Result};
 use crate::files;
+use crate::lost::Lost;
 use crate::model::{Freed, Gc};
 use crate::session::{Lease, UNNAMED};
 use crate::store::Store;
@@ -27,7 +28,9 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn gc(&self, dry_run: bool) -> Result<Gc> {
-        let mut gc = Collector { store: self, report: Gc { dry_run, ..Gc::default() } };
+        let lost = self.lost_and_dear(OPERATION)?;
+        lost.warn();
+        let mut gc = Collector { store: self, lost, report: Gc { dry_run, ..Gc::default() } };
         gc.dead_sessions()?;
         gc.doomed_layers()?;
         gc.free_layers()?;
@@ -56,7 +59,9 @@ impl Store {
 impl Store {
     /// Frees what dead processes left and what no row knows, but no layer that only lost its users.
     pub(crate) fn free_orphans(&self) -> Result<Vec<Freed>> {
-        let mut gc = Collector { store: self, report: Gc::default() };
+        let lost = self.lost_and_dear(OPERATION)?;
+        lost.warn();
+        let mut gc = Collector { store: self, lost, report: Gc::default() };
         gc.dead_sessions()?;
         gc.doomed_layers()?;
         gc.unknown_layers()?;
@@ -69,6 +74,8 @@ impl Store {
 
 struct Collector<'a> {
     store: &'a Store,
+    /// What the database has lost and somebody may miss.
+    lost: Lost,
     report: Gc,
 }
 
@@ -107,7 +114,7 @@ impl Collector<'_> {
         // At a turn to write: who doomed these holds their leases by now.
         let mut doomed =
             self.store.database().rehearse(OPERATION, |transaction| layers::doomed(transaction))?;
-        doomed.retain(left);
+        doomed.retain(|row| left(row) && !self.lost.needs(&row.layer.id));
         if !doomed.is_empty() {
             // Who was through in between has forgotten its rows before it gave the leases up.
             let still = self.store.database().read(OPERATION, layers::doomed)?;
@@ -129,7 +136,8 @@ impl Collector<'_> {
         let work = |transaction: &rusqlite::Connection| {
             let mut all = Vec::new();
             loop {
-                let free = layers::free(transaction)?;
+                let mut free = layers::free(transaction)?;
+                free.retain(|row| !self.lost.needs(&row.layer.id));
                 if free.is_empty() {
                     return Ok(all);
                 }
@@ -190,6 +198,7 @@ impl Collector<'_> {
                 }
                 let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
                 let known = match owner {
+                    Some(id) if self.lost.has_layer(id) => true,
                     // Who makes a layer writes its record before its row, with its lease in hand.
                     Some(id) => {
                         let row = || {
@@ -222,7 +231,7 @@ impl Collector<'_> {
 
     fn image_files(&mut self) -> Result<()> {
         for hex in names(&self.store.folders().images)? {
-            if self.store.free_image_files(&hex, self.real())? {
+            if !self.lost.has_image(&hex) && self.store.free_image_files(&hex, self.real())? {
                 self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }
@@ -319,6 +328,10 @@ impl Store {
             if unknown_now {
                 unknown.push(info);
             }
+        }
+        if !unknown.is_empty() {
+            let lost = self.lost_and_dear(operation)?;
+            unknown.retain(|info| !lost.has_layer(info.id.as_str()));
         }
         // A layer can go when no other unknown one stands on it.
         let mut ordered: Vec<LayerInfo> = Vec::with_capacity(unknown.len());

@@ -106,6 +106,7 @@ mod inspect;
 mod intake;
 mod layers;
 mod lookup;
+mod lost;
 mod mirror;
 mod model;
 mod mounts;

@@ -26,6 +26,8 @@ use crate::model::{Container, Layer, LayerKind, LayerState};
 use crate::store::Store;
 
 const OPERATION: &str = "write record";
+/// The name of an image's record, in its folder.
+pub(crate) const IMAGE: &str = "image.json";
 /// The version that this program writes and the only one it reads.
 const VERSION: u32 = 1;
 /// Longest record that is read, in bytes: labels may be long.

@@ -132,7 +132,7 @@ pub(crate) fn lost(root: &Dir) -> Error {
 }
 
 /// The names of the records in a folder, without those that somebody is just writing.
-fn record_names(folder: &Dir) -> Result<impl Iterator<Item = String>> {
+pub(crate) fn record_names(folder: &Dir) -> Result<impl Iterator<Item = String>> {
     let entries = folder.entries().explain(OPERATION, folder.path().display())?;
     let names = entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap_or_default());
     Ok(names.filter(|name| !name.starts_with('.') && name.ends_with(".json")))
@@ -272,7 +272,7 @@ impl Found {
 }
 
 /// The row of a container's layer.
-fn layer_of(container: &Container, parent: Option<LayerId>) -> LayerRow {
+pub(crate) fn layer_of(container: &Container, parent: Option<LayerId>) -> LayerRow {
     LayerRow {
         layer: crate::model::Layer {
             id: container.layer.clone(),

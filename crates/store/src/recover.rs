@@ -17,7 +17,7 @@ use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
 use layerstore_sys::Dir;
 
 use crate::db::layers::{Kept, LayerOrigin, LayerRow};
-use crate::db::{Durability, containers, damage, images, layers, sessions};
+use crate::db::{Durability, containers, damage, images, layers, now, removed, sessions};
 use crate::error::{Explain as _, Result};
 use crate::files;
 use crate::mirror;
@@ -154,11 +154,43 @@ impl Store {
                 damaged.iter().try_for_each(|id| damage::mark(transaction, id))
             })?;
         }
+        if let Err(error) = self.bury() {
+            found.push(format!("records of what was removed are not all gone: {error}"));
+        }
         if let Err(error) = self.write_missing_records(&rows) {
             // On a full disk what is there has to be removable all the same.
             found.push(format!("records beside the data are not complete: {error}"));
         }
         Ok(())
+    }
+
+    /// Removes the records of what was removed, which a power cut may have brought back, and forgets the removals.
+    fn bury(&self) -> Result<()> {
+        // What others remove meanwhile stays noted.
+        let until = now();
+        let removed = self.database().read(OPERATION, removed::all)?;
+        if removed.is_empty() {
+            return Ok(());
+        }
+        for id in &removed {
+            let row = self.database().read(OPERATION, |connection| {
+                let image = format!("sha256:{id}").parse().ok();
+                let image = image.map(|image| images::get(connection, &image)).transpose()?.flatten();
+                Ok(layers::get(connection, id)?.is_some() || image.is_some())
+            })?;
+            // It was brought in again, or its removal goes on.
+            if row || Lease::is_held(self.staging(), id).explain(OPERATION, id)? {
+                continue;
+            }
+            if let Ok(layer) = LayerId::new(id) {
+                self.remove_layer_files(&layer).explain(OPERATION, id)?;
+            }
+            if let Ok(image) = format!("sha256:{id}").parse() {
+                self.remove_image_record(&image).explain(OPERATION, id)?;
+            }
+        }
+        self.database()
+            .write_freeing(OPERATION, Durability::Relaxed, |transaction| removed::clear(transaction, until))
     }
 
     /// What a power cut took from a layer.

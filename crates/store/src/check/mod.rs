@@ -19,6 +19,7 @@ use layerstore_driver::LayerId;
 
 use crate::db::{Durability, damage, images, layers};
 use crate::error::{Error, Explain as _, Result};
+use crate::lost::Thing;
 use crate::model::{Check, CheckOptions, Finding, LayerKind, LayerState};
 use crate::store::Store;
 
@@ -35,6 +36,7 @@ impl Store {
     pub fn check(&self, options: CheckOptions, context: &Context) -> Result<Check> {
         let mut checker = Checker { store: self, options, context, report: Check::default() };
         checker.database()?;
+        checker.lost()?;
         checker.layers()?;
         checker.images()?;
         checker.unknown()?;
@@ -73,6 +75,20 @@ impl Checker<'_> {
         })?;
         for message in problems {
             self.find("database", "layerstore.db", message, None, false);
+        }
+        Ok(())
+    }
+
+    /// What records tell of and no row does.
+    fn lost(&mut self) -> Result<()> {
+        let mut lost = self.store.lost(OPERATION)?;
+        let things = lost.things();
+        if self.options.repair && !things.is_empty() {
+            self.store.bring_back(OPERATION, &mut lost)?;
+        }
+        for Thing { name, message } in things {
+            let how = if self.options.repair { "brought back" } else { "`check --repair` brings it back" };
+            self.find("row-lost", &name, format!("{message}; {how}"), None, self.options.repair);
         }
         Ok(())
     }

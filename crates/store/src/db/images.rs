@@ -6,6 +6,7 @@ use layerstore_image::ImageName;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::layers::{parsed, signed, unsigned};
+use super::removed;
 use crate::error::{Explain as _, Result};
 
 const OPERATION: &str = "read images";
@@ -99,17 +100,37 @@ pub(crate) fn insert(connection: &Connection, image: &ImageRow, layers: &[LayerI
     if added == 0 {
         return Ok(());
     }
+    // What is there of one that has no row is what somebody left who deleted it by hand.
+    connection
+        .execute("DELETE FROM image_layers WHERE image = ?", [image.id.to_string()])
+        .explain(OPERATION, "")?;
+    link(connection, &image.id, layers)
+}
+
+/// Whether an image has any layers, whatever became of these.
+pub(crate) fn has_layers(connection: &Connection, id: &Digest) -> Result<bool> {
+    connection
+        .query_row("SELECT EXISTS (SELECT 1 FROM image_layers WHERE image = ?)", [id.to_string()], |row| {
+            row.get(0)
+        })
+        .explain(OPERATION, "")
+}
+
+/// Says which layers an image that has none is over.
+pub(crate) fn link(connection: &Connection, id: &Digest, layers: &[LayerId]) -> Result<()> {
+    const OPERATION: &str = "add image";
     let mut statement = connection
         .prepare_cached("INSERT INTO image_layers (image, position, layer) VALUES (?, ?, ?)")
         .explain(OPERATION, "")?;
     for (position, layer) in (0_i64..).zip(layers) {
-        statement.execute(params![image.id.to_string(), position, layer.as_str()]).explain(OPERATION, "")?;
+        statement.execute(params![id.to_string(), position, layer.as_str()]).explain(OPERATION, "")?;
     }
     Ok(())
 }
 
 /// Forgets an image with its names.
 pub(crate) fn delete(connection: &Connection, id: &Digest) -> Result<()> {
+    removed::note(connection, &id.hex())?;
     connection.execute("DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop).explain("rmi", "")
 }
 

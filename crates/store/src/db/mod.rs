@@ -10,6 +10,7 @@ pub(crate) mod containers;
 pub(crate) mod damage;
 pub(crate) mod images;
 pub(crate) mod layers;
+pub(crate) mod removed;
 mod reserve;
 mod schema;
 pub(crate) mod sessions;

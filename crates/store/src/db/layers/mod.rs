@@ -184,6 +184,7 @@ pub(crate) fn applied(connection: &Connection, id: &LayerId, bytes: u64) -> Resu
 
 /// Puts a layer on its way out: nobody finds it any more, and its chain ID is free.
 pub(crate) fn doom(connection: &Connection, id: &LayerId) -> Result<()> {
+    super::removed::note(connection, id.as_str())?;
     connection
         .prepare_cached(
             "UPDATE layers SET state = 'deleting', chain_id = NULL, parent = NULL, session = NULL WHERE id = ?",
