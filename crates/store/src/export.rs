@@ -17,6 +17,7 @@ use crate::db::images;
 use crate::db::layers::{Kept, LayerRow};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files;
+use crate::images::PULL_AGAIN;
 use crate::lookup;
 use crate::model::{LayerProgress, LayerStage, PushOptions};
 use crate::session::Session;
@@ -77,10 +78,11 @@ impl Store {
         }
         let format = destination.format();
         let described = Descriptor::of(format.config(), config.raw());
-        let manifest = match self.read_image_file(&row.id, "manifest.json")? {
+        let manifest = match self.read_manifest(&row)? {
             Some(bytes) => Manifest::parse(bytes)
                 .and_then(|manifest| manifest.with_blobs(format, described, descriptors))
-                .explain(OPERATION, row.id)?,
+                .explain(OPERATION, row.id)
+                .map_err(|error| error.with_hint(PULL_AGAIN))?,
             None => Manifest::new(format, described, descriptors).explain(OPERATION, row.id)?,
         };
         context.check().explain(OPERATION, row.id)?;

@@ -55,16 +55,23 @@ pub(crate) fn record_owner(name: &str) -> Option<&str> {
 
 /// A file of a folder, made anew.
 pub(crate) fn create(folder: &Dir, name: &str) -> sys::Result<File> {
-    match folder.unlink(name.as_bytes()) {
-        Err(error) if !error.is_not_found() => return Err(error),
-        _ => {}
-    }
+    unlink(folder, name)?;
     folder.create_file(name.as_bytes(), 0o600)
 }
 
-fn unlink(folder: &Dir, name: &str) -> sys::Result<()> {
+/// Removes what lies where a file of the store lies or may lie, whatever it is; links are not followed.
+pub(crate) fn unlink(folder: &Dir, name: &str) -> sys::Result<()> {
     match folder.unlink(name.as_bytes()) {
+        Err(error) if error.errno() == sys::Errno::ISDIR => sys::remove::tree(folder, name.as_bytes()),
         Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory that lies where a file is to be put by a rename, which takes the place of anything else.
+pub(crate) fn make_room(folder: &Dir, name: &str) -> sys::Result<()> {
+    match folder.try_stat(name.as_bytes())? {
+        Some(stat) if stat.kind == sys::FileType::Directory => sys::remove::tree(folder, name.as_bytes()),
         _ => Ok(()),
     }
 }
@@ -130,7 +137,7 @@ impl Store {
     ) -> Result<()> {
         const OPERATION: &str = "write image files";
         use std::io::Write as _;
-        let folder = self.folders().images.ensure_dir(id.hex().as_bytes(), 0o700).explain(OPERATION, id)?;
+        let folder = self.image_folder(id).explain(OPERATION, id)?;
         let documents = [("config.json", Some(config)), ("manifest.json", manifest)];
         for (name, bytes) in documents.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))) {
             // What is there stays: it is durable, and a second pull waits for no disk.
@@ -145,10 +152,23 @@ impl Store {
                 // A damaged one is replaced: no sync of an image may follow.
                 file.sync().explain(OPERATION, id)?;
             }
+            make_room(&folder, name).explain(OPERATION, id)?;
             // Two pulls of one image may write the same document at once: the name always holds a whole one.
             folder.rename(temporary.as_bytes(), &folder, name.as_bytes()).explain(OPERATION, id)?;
         }
         Ok(())
+    }
+
+    /// The folder of an image's documents, made if it is missing or something else lies in its place.
+    pub(crate) fn image_folder(&self, id: &Digest) -> sys::Result<Dir> {
+        let (images, hex) = (&self.folders().images, id.hex());
+        match images.ensure_dir(hex.as_bytes(), 0o700) {
+            Err(error) if error.errno() == sys::Errno::NOTDIR => {
+                unlink(images, &hex)?;
+                images.ensure_dir(hex.as_bytes(), 0o700)
+            }
+            made => made,
+        }
     }
 
     /// An image's document (`config.json`, `manifest.json`); none where there is none.

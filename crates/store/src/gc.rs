@@ -4,6 +4,8 @@
 //! The directory is listed before the rows are read, and a row is there before its files are, so what is being
 //! made right now is never taken for a leftover.
 
+use std::collections::HashSet;
+
 use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
 use layerstore_sys::lock::Lock;
 use layerstore_sys::{self as sys, Dir};
@@ -30,7 +32,7 @@ impl Store {
     pub fn gc(&self, dry_run: bool) -> Result<Gc> {
         let lost = self.lost_and_dear(OPERATION)?;
         lost.warn();
-        let mut gc = Collector { store: self, lost, report: Gc { dry_run, ..Gc::default() } };
+        let mut gc = Collector { store: self, lost, told: None, report: Gc { dry_run, ..Gc::default() } };
         gc.dead_sessions()?;
         gc.doomed_layers()?;
         gc.free_layers()?;
@@ -57,11 +59,13 @@ impl Store {
 }
 
 impl Store {
-    /// Frees what dead processes left and what no row knows, but no layer that only lost its users.
+    /// Frees what dead processes left and what no row knows, but no layer that only lost its users, and nothing that a
+    /// record tells of: a repair that could not use it leaves it to a person, who starts `gc`.
     pub(crate) fn free_orphans(&self) -> Result<Vec<Freed>> {
         let lost = self.lost_and_dear(OPERATION)?;
         lost.warn();
-        let mut gc = Collector { store: self, lost, report: Gc::default() };
+        let told = self.told(OPERATION)?;
+        let mut gc = Collector { store: self, lost, told: Some(told), report: Gc::default() };
         gc.dead_sessions()?;
         gc.doomed_layers()?;
         gc.unknown_layers()?;
@@ -76,6 +80,8 @@ struct Collector<'a> {
     store: &'a Store,
     /// What the database has lost and somebody may miss.
     lost: Lost,
+    /// What records tell of, if that is to be left alone.
+    told: Option<HashSet<String>>,
     report: Gc,
 }
 
@@ -83,6 +89,10 @@ impl Collector<'_> {
     fn note(&mut self, kind: &'static str, name: impl Into<String>, reason: impl Into<String>, bytes: u64) {
         self.report.bytes += bytes;
         self.report.freed.push(Freed { kind, name: name.into(), reason: reason.into(), bytes });
+    }
+
+    fn is_told(&self, id: &str) -> bool {
+        self.told.as_ref().is_some_and(|told| told.contains(id))
     }
 
     fn real(&self) -> bool {
@@ -168,6 +178,9 @@ impl Collector<'_> {
     fn unknown_layers(&mut self) -> Result<()> {
         let found = self.store.unknown_layers(OPERATION)?;
         for LayerInfo { id, .. } in found {
+            if self.is_told(id.as_str()) {
+                continue;
+            }
             self.note("layer", id.as_str(), "the driver has it, the store does not know it", 0);
             if self.real() {
                 match self.store.driver().remove(&id) {
@@ -198,7 +211,7 @@ impl Collector<'_> {
                 }
                 let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
                 let known = match owner {
-                    Some(id) if self.lost.has_layer(id) => true,
+                    Some(id) if self.lost.has_layer(id) || self.is_told(id) => true,
                     // Who makes a layer writes its record before its row, with its lease in hand.
                     Some(id) => {
                         let row = || {
@@ -219,10 +232,7 @@ impl Collector<'_> {
                 };
                 self.note(kind, &name, "it belongs to no layer", stat.blocks * 512);
                 if self.real() {
-                    match folder.unlink(name.as_bytes()) {
-                        Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, &name),
-                        _ => {}
-                    }
+                    files::unlink(folder, &name).explain(OPERATION, &name)?;
                 }
             }
         }
@@ -231,7 +241,8 @@ impl Collector<'_> {
 
     fn image_files(&mut self) -> Result<()> {
         for hex in names(&self.store.folders().images)? {
-            if !self.lost.has_image(&hex) && self.store.free_image_files(&hex, self.real())? {
+            let left_alone = self.lost.has_image(&hex) || self.is_told(&hex);
+            if !left_alone && self.store.free_image_files(&hex, self.real())? {
                 self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }

@@ -12,6 +12,9 @@ use crate::lookup;
 use crate::model::{HistoryLine, Image, ImageSummary};
 use crate::store::Store;
 
+/// What a person can do about damaged documents of an image.
+pub(crate) const PULL_AGAIN: &str = "pull the image again: that writes it anew";
+
 impl Store {
     /// Every image, the newest first.
     ///
@@ -51,7 +54,7 @@ impl Store {
             None => Vec::new(),
         };
         let config = self.read_config(OPERATION, &row.id)?;
-        let manifest = self.read_image_file(&row.id, "manifest.json")?;
+        let manifest = self.read_manifest(&row)?;
         Ok(Image {
             id: row.id,
             names,
@@ -166,11 +169,22 @@ impl Store {
         })
     }
 
+    /// The manifest that an image came with; none where it came with none, or lost it.
+    pub(crate) fn read_manifest(&self, image: &ImageRow) -> Result<Option<Vec<u8>>> {
+        match self.read_image_file(&image.id, "manifest.json") {
+            // It came with none.
+            Err(_) if image.manifest_digest.is_none() => Ok(None),
+            Ok(Some(bytes)) if image.manifest_digest.is_none() => {
+                Ok(Manifest::parse(bytes.clone()).is_ok().then_some(bytes))
+            }
+            read => read.map_err(|error| error.with_hint(PULL_AGAIN)),
+        }
+    }
+
     /// The configuration of an image, checked against its ID.
     pub(crate) fn read_config(&self, operation: &'static str, image: &Digest) -> Result<Config> {
         let damaged = |message: &str| {
-            Error::new(Kind::Corrupt, operation, image.to_string(), message)
-                .with_hint("pull the image again: that writes it anew")
+            Error::new(Kind::Corrupt, operation, image.to_string(), message).with_hint(PULL_AGAIN)
         };
         let bytes = self.read_image_file(image, "config.json")?;
         let bytes = bytes.ok_or_else(|| damaged("the image's configuration is missing"))?;

@@ -175,6 +175,31 @@ impl Store {
         Ok(lost)
     }
 
+    /// What records tell of and nobody removed, whether or not they can be read: layers whose data is there, and
+    /// images by the digits of their IDs.
+    pub(crate) fn told(&self, operation: &'static str) -> Result<HashSet<String>> {
+        let folders = self.folders();
+        let mut told = HashSet::new();
+        for folder in [&folders.records, &folders.containers] {
+            told.extend(record_names(folder)?.map(|name| name.trim_end_matches(".json").to_owned()));
+        }
+        let infos = self.driver().layers().explain(operation, "")?;
+        told.retain(|id| infos.iter().any(|info| info.id.as_str() == id));
+        for entry in folders.images.entries().explain(operation, "images")? {
+            let folder = folders.images.open_dir(&entry.name);
+            if let Ok(hex) = String::from_utf8(entry.name)
+                && folder.is_ok_and(|folder| {
+                    folder.try_stat(mirror::IMAGE.as_bytes()).is_ok_and(|stat| stat.is_some())
+                })
+            {
+                told.insert(hex);
+            }
+        }
+        let removed = self.database().read(operation, removed::all)?;
+        told.retain(|id| !removed.contains(id));
+        Ok(told)
+    }
+
     /// As [`Store::lost`], without containers that were never changed: there is nothing to lose in them, and a power cut
     /// leaves such a one of a creation that nobody was told of.
     pub(crate) fn lost_and_dear(&self, operation: &'static str) -> Result<Lost> {

@@ -22,6 +22,7 @@ use layerstore_sys::{self as sys, Dir};
 use crate::db::images::{self, ImageRow};
 use crate::db::layers::{Completed, Kept, LayerOrigin, LayerRow};
 use crate::error::{Error, Explain as _, Kind, Result};
+use crate::files;
 use crate::model::{Container, Layer, LayerKind, LayerState};
 use crate::store::Store;
 
@@ -126,6 +127,7 @@ pub(crate) fn write(folder: &Dir, name: &str, record: &impl Record) -> Result<()
     let mut bytes = serde_json::to_vec(record)
         .map_err(|error| Error::new(Kind::System, OPERATION, name, error.to_string()))?;
     bytes.push(b'\n');
+    files::make_room(folder, name).explain(OPERATION, name)?;
     sys::fs::replace(folder, name.as_bytes(), &bytes, 0o600).explain(OPERATION, name)
 }
 
@@ -274,7 +276,7 @@ impl Store {
 
     /// Writes the record of an image, in the folder that holds its documents.
     pub(crate) fn write_image_record(&self, image: &ImageRow, layers: &[LayerId]) -> Result<()> {
-        let folder = self.folders().images.ensure_dir(image.id.hex().as_bytes(), 0o700);
+        let folder = self.image_folder(&image.id);
         write(&folder.explain(OPERATION, image.id)?, "image.json", &ImageRecord::of(image, layers))
     }
 

@@ -84,6 +84,12 @@ fn tempfile_name() -> String {
 
 /// Why the database has to be made again; none when it is sound, or there is no store yet.
 fn what_is_wrong(root: &Dir) -> Result<Option<String>> {
+    for name in &FILES[1..] {
+        let stat = root.try_stat(name.as_bytes()).explain(OPERATION, name)?;
+        if stat.is_some_and(|stat| stat.kind != sys::FileType::Regular) {
+            return Ok(Some(format!("{name} is not a file")));
+        }
+    }
     match Database::open(root) {
         Ok(Some(database)) => {
             let lines = database.read(OPERATION, |connection| {

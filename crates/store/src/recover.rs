@@ -255,7 +255,7 @@ impl Store {
             .read(OPERATION, |connection| Ok((images::all(connection)?, containers::all(connection)?)))?;
         for image in images {
             let folder = match folders.images.open_dir(image.id.hex().as_bytes()) {
-                Err(error) if error.is_not_found() => {
+                Err(error) if error.is_not_found() || error.errno() == layerstore_sys::Errno::NOTDIR => {
                     // It was removed meanwhile, or its folder is lost, and `image-files` says so.
                     continue;
                 }
@@ -299,7 +299,8 @@ impl Store {
     }
 }
 
-/// Whether a file is missing or empty.
-fn is_empty(folder: &Dir, name: &str) -> layerstore_sys::Result<bool> {
-    Ok(folder.try_stat(name.as_bytes())?.is_none_or(|stat| stat.size == 0))
+/// Whether a file is missing or empty, or something else lies in its place.
+pub(crate) fn is_empty(folder: &Dir, name: &str) -> layerstore_sys::Result<bool> {
+    let stat = folder.try_stat(name.as_bytes())?;
+    Ok(stat.is_none_or(|stat| stat.size == 0 || stat.kind != layerstore_sys::FileType::Regular))
 }

@@ -88,6 +88,7 @@ impl Store {
             (&folders.blobs, from.to_string(), to.to_string()),
         ];
         for (folder, from, to) in names {
+            files::make_room(folder, &to)?;
             match folder.rename(from.as_bytes(), folder, to.as_bytes()) {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}

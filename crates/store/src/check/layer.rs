@@ -76,6 +76,9 @@ impl Checker<'_> {
             None => return Ok(()),
         };
         match folder.try_stat(name.as_bytes()) {
+            Ok(Some(stat)) if stat.kind != sys::FileType::Regular => {
+                Err(("record-missing", format!("{name} is not a file")))
+            }
             Ok(Some(stat)) if stat.size > 0 => Ok(()),
             Ok(Some(_)) => Err(("record-missing", format!("{name} is empty"))),
             Ok(None) => Err(("record-missing", format!("{name} is missing"))),

@@ -16,9 +16,10 @@ mod mend;
 use layer::UNREADABLE;
 use layerstore_changeset::Context;
 use layerstore_driver::LayerId;
+use layerstore_image::Manifest;
 
 use crate::db::{Durability, damage, images, layers};
-use crate::error::{Error, Explain as _, Result};
+use crate::error::{Explain as _, Result};
 use crate::lost::Thing;
 use crate::model::{Check, CheckOptions, Finding, LayerKind, LayerState};
 use crate::store::Store;
@@ -134,7 +135,11 @@ impl Checker<'_> {
     fn images(&mut self) -> Result<()> {
         let rows = self.store.database().read(OPERATION, images::all)?;
         for row in rows {
-            let checked: Result<(), Error> = self.store.read_config(OPERATION, &row.id).map(drop);
+            let manifest = || match self.store.read_manifest(&row)? {
+                Some(bytes) => Manifest::parse(bytes).map(drop).explain(OPERATION, row.id),
+                None => Ok(()),
+            };
+            let checked = self.store.read_config(OPERATION, &row.id).and_then(|_| manifest());
             if let Err(error) = checked
                 && self
                     .store
@@ -156,7 +161,8 @@ impl Checker<'_> {
     /// Layers that only the driver knows: space that nobody can use.
     fn unknown(&mut self) -> Result<()> {
         for info in self.store.unknown_layers(OPERATION)? {
-            let message = "the driver has it, the store does not know it".to_owned();
+            let message =
+                "the driver has it, the store does not know it: `layerstore gc` frees it".to_owned();
             self.find("layer-unknown", info.id.as_str(), message, Some(&info.id), false);
         }
         Ok(())

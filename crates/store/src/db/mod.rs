@@ -20,8 +20,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use layerstore_driver::Kind;
-use layerstore_sys::Dir;
 use layerstore_sys::turn::Turn;
+use layerstore_sys::{Dir, FileType};
 use rusqlite::config::DbConfig;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, OpenFlags, StatementStatus, Transaction, TransactionBehavior};
@@ -33,6 +33,7 @@ pub(crate) use schema::VERSION;
 /// SQLite before this version can damage a WAL that is reset while it is read (fixed in 3.51.3).
 const OLDEST_SQLITE: i32 = 3_051_003;
 const OPEN: &str = "open store";
+const FILE: &str = "layerstore.db";
 /// From how many pages of 4 KiB on the WAL is folded into the database: an opening reads them all again.
 const LONG_LOG: u32 = 64;
 
@@ -61,8 +62,13 @@ impl Database {
             let message = format!("SQLite {} is too old, 3.51.3 is needed", rusqlite::version());
             return Err(Error::new(Kind::Unsupported, OPEN, "", message));
         }
-        if root.try_stat(b"layerstore.db").explain(OPEN, "")?.is_none_or(|stat| stat.size == 0) {
+        let Some(stat) = root.try_stat(FILE.as_bytes()).explain(OPEN, "")? else { return Ok(None) };
+        let regular = stat.kind == FileType::Regular;
+        if regular && stat.size == 0 {
             return Ok(None);
+        }
+        if !regular {
+            return Err(schema::damaged(format!("{FILE} is not a file")));
         }
         let database = Self::at(root);
         let connection = database.connection()?;

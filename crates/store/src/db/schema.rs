@@ -108,6 +108,16 @@ CREATE TABLE containers (
 CREATE INDEX containers_image ON containers(image);
 ";
 
+/// What has to be there.
+const TABLES: [&str; 8] =
+    ["meta", "sessions", "holds", "layers", "images", "image_layers", "names", "containers"];
+
+/// The error about a database that has to be made again.
+pub(super) fn damaged(message: String) -> Error {
+    Error::new(Kind::Corrupt, OPERATION, "layerstore.db", message)
+        .with_hint("`layerstore check --repair` makes it again from the records")
+}
+
 /// Whether the database holds nothing yet.
 pub(super) fn is_new(connection: &Connection) -> Result<bool> {
     let version: i32 =
@@ -138,20 +148,34 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
         connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).explain(OPERATION, "")
     };
     let refuse = |kind, message: String| Err(Error::new(kind, OPERATION, "layerstore.db", message));
+    let named = TABLES.map(|table| format!("'{table}'")).join(", ");
+    let there: u32 = connection
+        .query_row(
+            &format!("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ({named})"),
+            [],
+            |row| row.get(0),
+        )
+        .explain(OPERATION, "")?;
     let application = number("application_id")?;
     if application != APPLICATION_ID {
-        return refuse(Kind::Corrupt, format!("not a layerstore database (application id {application:#x})"))
-            .map_err(|error: Error| {
-                error.with_hint("`layerstore check --repair` makes it again from the records")
-            });
+        return Err(damaged(format!("not a layerstore database (application id {application:#x})")));
     }
     let version = number("user_version")?;
+    if version < 1 {
+        return Err(damaged(format!("the database has version {version}, and no store ever had")));
+    }
     if version != VERSION {
         return refuse(
             Kind::Unsupported,
             format!("the store has version {version}, this program knows version {VERSION}"),
         )
         .map_err(|error: Error| error.with_hint("use the program that made it, or a newer one"));
+    }
+    if usize::try_from(there) != Ok(TABLES.len()) {
+        return Err(damaged("tables of the database are missing".to_owned()));
+    }
+    if meta(connection, "driver")?.is_none() {
+        return Err(damaged("the database does not say which driver the store was made with".to_owned()));
     }
     let features = meta(connection, "features")?.unwrap_or_default();
     let unknown: Vec<_> =

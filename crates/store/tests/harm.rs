@@ -1,0 +1,202 @@
+//! Something else lies where a file of the store has to be, or records cannot be read: told, repaired, never followed.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::*;
+use layerstore::{Check, CheckOptions, ContainerOptions, Context, Kind, MountOptions, Store, StoreOptions};
+use rstest::rstest;
+
+fn check(store: &Store, repair: bool) -> Check {
+    store.check(CheckOptions { repair, ..CheckOptions::default() }, &Context::new()).unwrap()
+}
+
+fn options(scratch: &Scratch) -> StoreOptions {
+    StoreOptions { config: scratch.config("overlay2"), registry: registry() }
+}
+
+/// A store with an image and a container that changed something.
+fn filled(scratch: &Scratch) -> (Memory, layerstore::Container) {
+    let store = scratch.open("overlay2");
+    let image = small();
+    image.pull(&store, &["small"]).unwrap();
+    let options = ContainerOptions { name: Some("box".to_owned()), ..ContainerOptions::default() };
+    let made = store.create_container("small", &options, &Context::new()).unwrap();
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    std::fs::write(place.join("own"), "mine").unwrap();
+    store.unmount("box", None).unwrap();
+    (image, made)
+}
+
+fn remove(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|stat| stat.is_dir()) {
+        std::fs::remove_dir_all(path).unwrap();
+    } else {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn directory(path: &Path, _: &Path) {
+    std::fs::create_dir(path).unwrap();
+    std::fs::write(path.join("inside"), "x").unwrap();
+}
+
+fn symlink(path: &Path, victim: &Path) {
+    std::os::unix::fs::symlink(victim, path).unwrap();
+}
+
+fn fifo(path: &Path, _: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Something that nobody may touch, with what it is now.
+fn victim(scratch: &Scratch) -> (PathBuf, impl Fn()) {
+    let victim = scratch.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::write(victim.join("file"), "not yours").unwrap();
+    let inside = victim.clone();
+    let look = move || {
+        assert_eq!(listing(&inside), ["file"]);
+        assert_eq!(std::fs::read_to_string(inside.join("file")).unwrap(), "not yours");
+    };
+    (victim, look)
+}
+
+#[rstest]
+fn what_lies_in_the_place_of_a_database_is_put_aside(
+    #[values("layerstore.db", "layerstore.db-wal", "layerstore.db-shm")] name: &str,
+    #[values(directory, symlink, fifo)] put: fn(&Path, &Path),
+) {
+    let scratch = Scratch::new();
+    let (image, _) = filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let path = scratch.root().join(name);
+    remove(&path);
+    put(&path, &victim);
+    if name == "layerstore.db" {
+        let error = open(scratch.config("overlay2")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+        assert!(error.hint().unwrap().contains("check --repair"), "{error}");
+    }
+    let rebuilt = Store::repair_database(&options(&scratch)).unwrap().unwrap();
+    assert_eq!((rebuilt.images, rebuilt.containers, rebuilt.left_out.len()), (1, 1, 0));
+    let store = scratch.open("overlay2");
+    assert_eq!(exported(&store, "small"), image.tars());
+    let after = check(&store, true);
+    assert!(after.findings.is_empty(), "{:?}", after.findings);
+    untouched();
+}
+
+#[rstest]
+#[case::table("DROP TABLE names")]
+#[case::table("DROP TABLE holds")]
+#[case::driver("DELETE FROM meta")]
+#[case::version("PRAGMA user_version = 0")]
+fn a_database_that_lacks_what_every_one_has_is_made_again(#[case] statement: &str) {
+    let scratch = Scratch::new();
+    let (image, _) = filled(&scratch);
+    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    connection.execute_batch(statement).unwrap();
+    drop(connection);
+    let error = open(scratch.config("overlay2")).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().unwrap().contains("check --repair"), "{error}");
+    let rebuilt = Store::repair_database(&options(&scratch)).unwrap().unwrap();
+    assert_eq!((rebuilt.images, rebuilt.names, rebuilt.containers), (1, 1, 1));
+    assert_eq!(exported(&scratch.open("overlay2"), "small"), image.tars());
+}
+
+#[rstest]
+#[case::container(|_: &Scratch, layer: &str| format!("containers/{layer}.json"))]
+#[case::layer(|scratch: &Scratch, _: &str| {
+    let names = listing(scratch.root().join("records"));
+    format!("records/{}", names.iter().find(|name| name.ends_with(".json")).unwrap())
+})]
+fn what_a_rebuilt_database_leaves_out_is_not_removed_by_the_repair(
+    #[case] record: fn(&Scratch, &str) -> String,
+) {
+    let scratch = Scratch::new();
+    let (_, made) = filled(&scratch);
+    let record = scratch.root().join(record(&scratch, made.layer.as_str()));
+    let sound = std::fs::read(&record).unwrap();
+    std::fs::write(&record, "garbage").unwrap();
+    for name in ["layerstore.db", "layerstore.db-wal", "layerstore.db-shm"] {
+        let _ = std::fs::remove_file(scratch.root().join(name));
+    }
+    let rebuilt = Store::repair_database(&options(&scratch)).unwrap().unwrap();
+    assert!(!rebuilt.left_out.is_empty());
+    let store = scratch.open("overlay2");
+    for _ in 0..2 {
+        let found = check(&store, true);
+        assert!(found.findings.iter().any(|finding| finding.kind == "layer-unknown" && !finding.repaired));
+        assert!(store.driver().exists(&made.layer).unwrap(), "{:?}", found.findings);
+    }
+    // Whoever has the record somewhere gets all of it back.
+    std::fs::write(&record, sound).unwrap();
+    check(&store, true);
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
+    store.unmount("box", None).unwrap();
+    assert!(check(&store, true).findings.is_empty());
+}
+
+#[rstest]
+fn what_lies_in_the_place_of_a_file_of_the_store_is_replaced(
+    #[values("record", "container", "config.json", "manifest.json", "image.json", "names.json", "image")]
+    what: &str,
+    #[values(directory, symlink, fifo)] put: fn(&Path, &Path),
+    #[values(false, true)] boot: bool,
+) {
+    let scratch = Scratch::new();
+    let (image, made) = filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let root = scratch.root();
+    let folder = root.join("images").join(image.id().replace("sha256:", ""));
+    let path = match what {
+        "record" => {
+            let names = listing(root.join("records"));
+            root.join("records").join(names.iter().find(|name| name.ends_with(".tar-split.gz")).unwrap())
+        }
+        "container" => root.join("containers").join(format!("{}.json", made.layer)),
+        "image" => folder,
+        document => folder.join(document),
+    };
+    remove(&path);
+    put(&path, &victim);
+    if boot {
+        std::fs::remove_dir_all(scratch.path().join("run")).unwrap();
+    }
+    let store = scratch.open("overlay2");
+    check(&store, false);
+    check(&store, true);
+    image.pull(&store, &["small"]).unwrap();
+    check(&store, true);
+    let after = check(&store, true);
+    assert!(after.findings.is_empty(), "{:?}", after.findings);
+    assert_eq!(exported(&store, "small"), image.tars());
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
+    store.unmount("box", None).unwrap();
+    untouched();
+    store.remove_container("box", false).unwrap();
+    store.remove_image("small", false).unwrap();
+    assert!(store.gc(false).unwrap().freed.is_empty());
+    assert!(store.layers().unwrap().is_empty());
+    untouched();
+}
+
+#[rstest]
+fn an_unknown_directory_stops_no_repair(#[values("records", "containers", "blobs", "images")] folder: &str) {
+    let scratch = Scratch::new();
+    filled(&scratch);
+    let unknown = scratch.root().join(folder).join("unknown");
+    directory(&unknown, &unknown);
+    let store = scratch.open("overlay2");
+    check(&store, true);
+    assert!(!unknown.exists());
+    directory(&unknown, &unknown);
+    store.gc(false).unwrap();
+    assert!(!unknown.exists());
+}
