@@ -1,17 +1,13 @@
-//! Saboteurs of the life of a layer (L).
+//! Saboteurs of the life of a layer (L): what is done to it. Those of what is said of it are in `said`.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use layerstore_changeset::Change;
-use layerstore_driver::{
-    Applied, Base, Capabilities, Context, CreateOptions, Driver, Kind, LayerId, LayerInfo, LayerState,
-    Recovered, Result, Usage,
-};
+use layerstore_driver::{Applied, Base, Driver, Kind, LayerId, LayerState, Result, Usage};
 use nix::sys::stat::{Mode, umask};
 
-use super::{Apply, Create, Sabotage, Saboteur, Seal, broken};
+use super::{Apply, Create, Sabotage, Saboteur, Seal, broken, hold};
 use crate::script::{Script, script};
 
 pub(super) const SABOTEURS: &[Saboteur] = &[
@@ -71,52 +67,9 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         also: &[],
     },
     Saboteur {
-        clause: "L10",
-        what: "the list of layers has no parents",
-        wrap: broken::<ListsOrphans>,
-        also: &[],
-    },
-    Saboteur {
-        clause: "L11",
-        what: "usage of an unknown layer is nothing, and no error",
-        wrap: broken::<MeasuresNothing>,
-        also: &[],
-    },
-    Saboteur {
-        clause: "L12",
-        what: "usage of a sealed layer grows each time it is asked for",
-        wrap: broken::<MeasuresAgain>,
-        also: &[],
-    },
-    Saboteur {
-        clause: "L13",
-        what: "a handle knows at most five layers that it did not make itself",
-        wrap: broken::<ForgetsLayers>,
-        also: &[],
-    },
-    Saboteur {
         clause: "L14",
         what: "create makes the layer without its parent first, and again with it a moment later",
         wrap: broken::<CreatesInSteps>,
-        also: &[],
-    },
-    Saboteur {
-        clause: "L15",
-        what: "every recovery reports something",
-        wrap: broken::<AlwaysFinds>,
-        also: &[],
-    },
-    Saboteur { clause: "L16", what: "metadata has an empty label", wrap: broken::<NoLabel>, also: &[] },
-    Saboteur {
-        clause: "L17",
-        what: "max_chain is said and not kept",
-        wrap: broken::<EndlessChain>,
-        also: &[],
-    },
-    Saboteur {
-        clause: "L18",
-        what: "a size limit that is not claimed is dropped without a word",
-        wrap: broken::<DropsSizeLimit>,
         also: &[],
     },
     Saboteur {
@@ -131,18 +84,7 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         wrap: broken::<KeepsDamage>,
         also: &[],
     },
-    Saboteur {
-        clause: "L21",
-        what: "size limits are claimed and none is set",
-        wrap: broken::<ClaimsSizeLimit>,
-        // That a limit is there at all is L18.
-        also: &["L18"],
-    },
 ];
-
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn children(driver: &dyn Driver, id: &LayerId) -> usize {
     let layers = driver.layers().unwrap_or_default();
@@ -274,64 +216,6 @@ impl Sabotage for RemovesMounted {
 }
 
 #[derive(Debug, Default)]
-struct ListsOrphans;
-
-impl Sabotage for ListsOrphans {
-    fn layers(&self, driver: &dyn Driver) -> Result<Vec<LayerInfo>> {
-        let layers = driver.layers()?;
-        Ok(layers.into_iter().map(|info| LayerInfo { parent: None, ..info }).collect())
-    }
-}
-
-#[derive(Debug, Default)]
-struct MeasuresNothing;
-
-impl Sabotage for MeasuresNothing {
-    fn usage(&self, driver: &dyn Driver, id: &LayerId, context: &Context) -> Result<Usage> {
-        match driver.usage(id, context) {
-            Err(error) if error.kind() == Kind::NotFound => Ok(Usage::default()),
-            usage => usage,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct MeasuresAgain(AtomicU64);
-
-impl Sabotage for MeasuresAgain {
-    fn usage(&self, driver: &dyn Driver, id: &LayerId, context: &Context) -> Result<Usage> {
-        let usage = driver.usage(id, context)?;
-        Ok(Usage { bytes: usage.bytes + self.0.fetch_add(4_096, Ordering::Relaxed), ..usage })
-    }
-}
-
-#[derive(Debug, Default)]
-struct ForgetsLayers(Mutex<BTreeSet<LayerId>>);
-
-impl ForgetsLayers {
-    fn knows(&self, driver: &dyn Driver, id: &LayerId) -> bool {
-        let mine = hold(&self.0);
-        let mut others: Vec<_> =
-            driver.layers().unwrap_or_default().into_iter().map(|info| info.id).collect();
-        others.retain(|other| !mine.contains(other));
-        others.sort();
-        mine.contains(id) || others.iter().take(5).any(|other| other == id) || !others.contains(id)
-    }
-}
-
-impl Sabotage for ForgetsLayers {
-    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
-        call.on(driver)?;
-        hold(&self.0).insert(call.id.clone());
-        Ok(())
-    }
-
-    fn exists(&self, driver: &dyn Driver, id: &LayerId) -> Result<bool> {
-        Ok(driver.exists(id)? && self.knows(driver, id))
-    }
-}
-
-#[derive(Debug, Default)]
 struct CreatesInSteps;
 
 impl Sabotage for CreatesInSteps {
@@ -346,59 +230,6 @@ impl Sabotage for CreatesInSteps {
             driver.remove(call.id)?;
         }
         call.on(driver)
-    }
-}
-
-#[derive(Debug, Default)]
-struct AlwaysFinds;
-
-impl Sabotage for AlwaysFinds {
-    fn recover(&self, driver: &dyn Driver, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        let mut found = driver.recover(is_live)?;
-        found.push(Recovered { id: None, what: "looked at everything once more".to_owned() });
-        Ok(found)
-    }
-}
-
-#[derive(Debug, Default)]
-struct NoLabel;
-
-impl Sabotage for NoLabel {
-    fn metadata(&self, driver: &dyn Driver, id: &LayerId) -> Result<Vec<(String, String)>> {
-        let mut metadata = driver.metadata(id)?;
-        metadata.push((String::new(), "somewhere".to_owned()));
-        Ok(metadata)
-    }
-}
-
-#[derive(Debug, Default)]
-struct EndlessChain;
-
-impl Sabotage for EndlessChain {
-    fn capabilities(&self, driver: &dyn Driver) -> Capabilities {
-        Capabilities { max_chain: Some(128), ..driver.capabilities() }
-    }
-}
-
-#[derive(Debug, Default)]
-struct DropsSizeLimit;
-
-impl Sabotage for DropsSizeLimit {
-    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
-        Create { options: &CreateOptions::default(), ..call }.on(driver)
-    }
-}
-
-#[derive(Debug, Default)]
-struct ClaimsSizeLimit;
-
-impl Sabotage for ClaimsSizeLimit {
-    fn capabilities(&self, driver: &dyn Driver) -> Capabilities {
-        Capabilities { size_limit: true, ..driver.capabilities() }
-    }
-
-    fn create(&self, driver: &dyn Driver, call: Create<'_>) -> Result<()> {
-        DropsSizeLimit.create(driver, call)
     }
 }
 

@@ -8,7 +8,7 @@
 //! `Saboteur { clause: "L3", what: "…", wrap: broken::<Overwrites>, also: &[] }`.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layerstore_changeset::{ChangeSink, ChangeSource};
 use layerstore_driver::{
@@ -25,10 +25,16 @@ mod errors;
 mod lifecycle;
 mod mounts;
 mod parallel;
+mod said;
 
 /// Every table of saboteurs.
 const SABOTEURS: &[&[Saboteur]] =
-    &[lifecycle::SABOTEURS, mounts::SABOTEURS, parallel::SABOTEURS, errors::SABOTEURS];
+    &[lifecycle::SABOTEURS, said::SABOTEURS, mounts::SABOTEURS, parallel::SABOTEURS, errors::SABOTEURS];
+
+/// What a saboteur remembers, whatever became of who looked before.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One broken driver.
 #[derive(Debug, Clone, Copy)]

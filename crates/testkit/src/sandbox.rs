@@ -1,46 +1,9 @@
-//! Simulated circumstances: kernels that lack system calls, and user namespaces.
+//! Simulated circumstances: user namespaces.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-
-/// Runs `work` on a thread of its own in which these system calls (`libc::SYS_…`) answer `ENOSYS`, as on a
-/// kernel that does not know them. Threads and processes that `work` starts inherit that, and `no_new_privs`.
-///
-/// # Errors
-/// When the filter cannot be installed.
-///
-/// # Panics
-/// When `work` does.
-pub fn without_calls<T: Send>(calls: &[libc::c_long], work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
-    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|&call| (call, Vec::new())).collect();
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch);
-    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            seccompiler::apply_filter(&program).map_err(io::Error::other)?;
-            Ok(work())
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// The new mount API, openat2 and statmount: what kernels before 5.2, 5.6 and 6.8 lack.
-pub const NEW_CALLS: &[libc::c_long] = &[
-    libc::SYS_fsopen,
-    libc::SYS_open_tree,
-    libc::SYS_openat2,
-    libc::SYS_mount_setattr,
-    // statmount and listmount, on every architecture.
-    457,
-    458,
-];
 
 /// Runs a program as root of a new user namespace (with its own mounts) that maps ids 0 to 65,535 to 100,000 and
 /// up, and waits for it. Needs root outside, for the mapping. A program that is given by its path may lie where only
@@ -107,22 +70,6 @@ pub fn in_user_namespace(command: &Command) -> io::Result<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_that_are_taken_away_answer_enosys_and_only_there() {
-        let call = || {
-            rustix::fs::openat2(
-                rustix::fs::CWD,
-                "/",
-                rustix::fs::OFlags::PATH,
-                rustix::fs::Mode::empty(),
-                rustix::fs::ResolveFlags::empty(),
-            )
-        };
-        let inside = without_calls(NEW_CALLS, || call().map(drop)).unwrap();
-        assert_eq!(inside, Err(rustix::io::Errno::NOSYS));
-        assert!(call().is_ok());
-    }
 
     #[test]
     fn a_program_that_only_root_outside_can_find_runs_in_a_user_namespace() {
