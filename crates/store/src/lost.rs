@@ -379,13 +379,17 @@ impl Search<'_> {
         if self.known.removed.contains(hex) {
             return Ok(());
         }
-        let (there, linked) = self.store.database().read(self.operation, |connection| {
+        // All that was removed is read only for those that need it: there may be many of both.
+        let (there, whole) = self.store.database().read(self.operation, |connection| {
             let there = images::get(connection, &id)?.is_some();
-            let busy =
-                sessions::is_held(connection, &id.to_string())? || removed::all(connection)?.contains(hex);
-            Ok((there || busy, busy || !there || images::has_layers(connection, &id)?))
+            let whole = if there {
+                images::has_layers(connection, &id)?
+            } else {
+                sessions::is_held(connection, &id.to_string())? || removed::all(connection)?.contains(hex)
+            };
+            Ok((there, whole))
         })?;
-        if there && linked {
+        if whole {
             return Ok(());
         }
         let Ok(folder) = self.store.folders().images.open_dir(hex.as_bytes()) else { return Ok(()) };
