@@ -212,48 +212,64 @@ impl Store {
     pub fn remove_container(&self, container: &str, force: bool) -> Result<String> {
         const OPERATION: &str = "rm";
         let found = self.find_container(OPERATION, container)?;
-        if self.is_mounted(OPERATION, &found.layer)? {
-            let mounts = self.mounts_of(OPERATION, &found.layer)?;
-            if force {
-                for target in &mounts {
-                    self.unmount_layer(OPERATION, &found.layer, target)?;
+        if !force {
+            self.refuse_mounted(OPERATION, container, &found.layer, force)?;
+        }
+        let refuse_used = |connection: &Connection| {
+            let users = layers::users(connection, &found.layer)?;
+            match users.into_iter().find(|user| !user.starts_with("container ")) {
+                Some(user) => {
+                    let message = format!("the container's layer is used by {user}");
+                    Err(Error::new(Kind::InUse, OPERATION, container, message))
                 }
+                None => Ok(()),
             }
-            if !force || self.is_mounted(OPERATION, &found.layer)? {
-                let mounts = if force { Vec::new() } else { mounts };
-                let places = mounts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-                let places = if places.is_empty() {
-                    "in another mount namespace or by another program".to_owned()
-                } else {
-                    format!("at {}", places.join(", "))
-                };
-                let message = format!("the container is mounted {places}");
-                return Err(Error::new(Kind::InUse, OPERATION, container, message)
-                    .with_layer(&found.layer)
-                    .with_hint(if force {
-                        "end the program that has it mounted"
-                    } else {
-                        "unmount it first, or force the removal with -f"
-                    }));
+        };
+        let lock = self.lock_for_removal(OPERATION, &found.layer, refuse_used)?;
+        if force && self.is_mounted(OPERATION, &found.layer)? {
+            for target in &self.mounts_of(OPERATION, &found.layer)? {
+                self.unmount_layer(OPERATION, &found.layer, target)?;
             }
         }
+        self.refuse_mounted(OPERATION, container, &found.layer, force)?;
         let ((), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
-            if let [user, ..] = layers::users(transaction, &found.layer)?
-                .into_iter()
-                .filter(|user| !user.starts_with("container "))
-                .collect::<Vec<_>>()
-                .as_slice()
-            {
-                let message = format!("the container's layer is used by {user}");
-                return Err(Error::new(Kind::InUse, OPERATION, container, message));
-            }
+            refuse_used(transaction)?;
             containers::delete(transaction, &found.id)?;
             // With the last container of an image that was removed before, its layers go, too.
-            let layers = layers::doom_with_parents(transaction, &found.layer)?;
+            let is_mounted = |layer: &LayerId| self.is_mounted(OPERATION, layer);
+            let layers = layers::doom_with_parents(transaction, &found.layer, is_mounted)?;
             Ok(((), Going { layers, images: vec![found.image] }))
         })?;
+        drop(lock);
         self.dispose(OPERATION, &doomed);
         Ok(found.id)
+    }
+
+    /// Refuses to remove a container that is mounted; `force` says that what could be unmounted was.
+    fn refuse_mounted(
+        &self,
+        operation: &'static str,
+        container: &str,
+        layer: &LayerId,
+        force: bool,
+    ) -> Result<()> {
+        if !self.is_mounted(operation, layer)? {
+            return Ok(());
+        }
+        let mounts = if force { Vec::new() } else { self.mounts_of(operation, layer)? };
+        let places = mounts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let places = if places.is_empty() {
+            "in another mount namespace or by another program".to_owned()
+        } else {
+            format!("at {}", places.join(", "))
+        };
+        let hint = if force {
+            "end the program that has it mounted"
+        } else {
+            "unmount it first, or force the removal with -f"
+        };
+        let message = format!("the container is mounted {places}");
+        Err(Error::new(Kind::InUse, operation, container, message).with_layer(layer).with_hint(hint))
     }
 }
 

@@ -35,9 +35,9 @@ impl Store {
             return Err(Error::new(Kind::InvalidInput, OPERATION, container, message));
         }
         let found = self.find_container(OPERATION, container)?;
-        self.ensure_sound(OPERATION, &found.id, &found.layer)?;
         let access = options.access();
         let plan = self.plan_options(access, options);
+        let _lock = self.lock_for_mount(OPERATION, &found.id, &found.layer, access)?;
         let mount = self.driver().mount_detached(&found.layer, &plan).explain(OPERATION, &found.id)?;
         tracing::info!(layer = %found.layer, ?access, "mounted without a place");
         Ok(DetachedRoot { store: self.clone(), container: found.id, layer: found.layer, mount })

@@ -143,11 +143,18 @@ impl Collector<'_> {
 
     /// Layers of images that nothing needs; what they stood on may be next.
     fn free_layers(&mut self) -> Result<()> {
+        // Once a layer is on its way out no verb finds it to unmount it.
+        let mounts = self.store.driver().leases().overview().explain(OPERATION, "")?;
+        let is_mounted = |id: &LayerId| mounts.uses(id).map(|uses| !uses.is_empty()).explain(OPERATION, id);
         let work = |transaction: &rusqlite::Connection| {
             let mut all = Vec::new();
             loop {
                 let mut free = layers::free(transaction)?;
                 free.retain(|row| !self.lost.needs(&row.layer.id));
+                let mounted: Vec<bool> =
+                    free.iter().map(|row| is_mounted(&row.layer.id)).collect::<Result<_>>()?;
+                let mut mounted = mounted.into_iter();
+                free.retain(|_| !mounted.next().unwrap_or_default());
                 if free.is_empty() {
                     return Ok(all);
                 }

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 
 use layerstore_changeset::Context;
 use layerstore_driver::{Applied, Base, CreateOptions, LayerId, MountPlan, PathChange, PlanOptions, Usage};
+use rusqlite::Connection;
 
 use crate::db::layers::{LayerOrigin, NewLayer};
 use crate::db::{Durability, layers};
@@ -169,25 +170,33 @@ impl Store {
     pub fn layer_remove(&self, layer: &str) -> Result<LayerId> {
         const OPERATION: &str = "layer remove";
         let id = self.find_layer(OPERATION, layer)?;
-        if self.is_mounted(OPERATION, &id)? {
-            return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is mounted")
+        let refuse_mounted = || match self.is_mounted(OPERATION, &id)? {
+            true => Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is mounted")
                 .with_layer(&id)
-                .with_hint("unmount it first"));
-        }
-        let ((), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
-            let users = layers::users(transaction, &id)?;
+                .with_hint("unmount it first")),
+            false => Ok(()),
+        };
+        let refuse_used = |connection: &Connection| {
+            let users = layers::users(connection, &id)?;
             if !users.is_empty() {
                 let message = format!("the layer is used by {}", users.join(", "));
                 return Err(Error::new(Kind::InUse, OPERATION, layer, message).with_layer(&id));
             }
-            if layers::get(transaction, id.as_str())?
-                .is_some_and(|row| row.layer.state == LayerState::Staging)
-            {
+            let row = layers::get(connection, id.as_str())?;
+            if row.is_some_and(|row| row.layer.state == LayerState::Staging) {
                 return Err(Error::new(Kind::InUse, OPERATION, layer, "the layer is being written"));
             }
+            Ok(())
+        };
+        refuse_mounted()?;
+        let lock = self.lock_for_removal(OPERATION, &id, refuse_used)?;
+        refuse_mounted()?;
+        let ((), doomed) = self.doom(OPERATION, Durability::Full, |transaction| {
+            refuse_used(transaction)?;
             layers::doom(transaction, &id)?;
             Ok(((), vec![id.clone()]))
         })?;
+        drop(lock);
         self.destroy(OPERATION, &doomed)?;
         Ok(id)
     }

@@ -6,12 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
+use layerstore_driver::lease::LayerLock;
 use layerstore_driver::{Access, DriverExt as _, LayerId, PlanOptions};
 use layerstore_sys as sys;
+use rusqlite::Connection;
 
+use crate::db::{damage, layers};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::lookup;
-use crate::model::MountOptions;
+use crate::model::{LayerState, MountOptions};
+use crate::repair;
 use crate::store::Store;
 
 /// How often the directory for a mount is made again that somebody else removes.
@@ -96,20 +100,22 @@ impl Store {
             tracing::info!(%layer, target = %place.display(), "is mounted already");
             return Ok(place);
         }
-        self.ensure_sound(operation, name, layer)?;
-        let mount = |target: &Path| -> layerstore_driver::Result<PathBuf> {
-            let mounted = self.driver().mount(layer, &plan, target)?;
-            tracing::info!(%layer, target = %mounted.target.display(), access = ?plan.access, "mounted");
-            Ok(mounted.target)
+        let mount = |target: &Path| -> Result<layerstore_driver::Result<PathBuf>> {
+            let _lock = self.lock_for_mount(operation, name, layer, access)?;
+            Ok(self.driver().mount(layer, &plan, target).map(|mounted| {
+                tracing::info!(%layer, target = %mounted.target.display(), access = ?plan.access, "mounted");
+                mounted.target
+            }))
         };
         if let Some(target) = &wanted {
-            return mount(target).explain(operation, name);
+            return mount(target)?.explain(operation, name);
         }
         let target = self.runroot().join("mnt").join(name);
         let mut attempts = 0..ATTEMPTS;
         loop {
             sys::fs::make_dirs(&target, 0o700).explain(operation, name)?;
-            match mount(&target) {
+            let mounted = mount(&target).inspect_err(|_| self.remove_mount_point(&target))?;
+            match mounted {
                 Ok(place) => return Ok(place),
                 Err(error) => {
                     // Two programs may have mounted at the same moment: the first one's mount serves both.
@@ -125,6 +131,47 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// Takes the lock under which a layer is mounted, and refuses one that is damaged or on its way out. Who removes
+    /// a layer holds this lock from the last look at its mounts until its row says so: otherwise a mount of the
+    /// moment between would be of something that nobody finds any more to unmount it.
+    pub(crate) fn lock_for_mount(
+        &self,
+        operation: &'static str,
+        name: &str,
+        layer: &LayerId,
+        access: Access,
+    ) -> Result<LayerLock> {
+        let leases = self.driver().leases();
+        let lock = match access {
+            Access::ReadWrite => leases.lock(layer),
+            Access::ReadOnly => leases.lock_shared(layer),
+        };
+        let lock = lock.explain(operation, name)?;
+        let (row, damaged) = self.database().read(operation, |connection| {
+            Ok((layers::get(connection, layer.as_str())?, damage::in_chain(connection, layer)?))
+        })?;
+        if row.is_none_or(|row| row.layer.state == LayerState::Deleting) {
+            return Err(Error::new(Kind::NotFound, operation, name, "it has just been removed"));
+        }
+        damaged.map_or(Ok(lock), |row| Err(repair::damaged(operation, name, &row)))
+    }
+
+    /// Takes the lock under which a layer is removed, once nobody works on it; `refuse` says at once what stands
+    /// against that, where there is somebody to wait for.
+    pub(crate) fn lock_for_removal(
+        &self,
+        operation: &'static str,
+        layer: &LayerId,
+        refuse: impl Fn(&Connection) -> Result<()>,
+    ) -> Result<LayerLock> {
+        let leases = self.driver().leases();
+        if let Some(lock) = leases.try_lock(layer).explain(operation, layer)? {
+            return Ok(lock);
+        }
+        self.database().read(operation, refuse)?;
+        leases.lock(layer).explain(operation, layer)
     }
 
     /// What a driver's plan depends on, with what the configuration says where the caller says nothing.

@@ -8,6 +8,7 @@
 //! removal that is refused has not taken a name away before.
 
 use layerstore_changeset::Digest;
+use layerstore_driver::lease::InUse;
 use layerstore_driver::{Driver, LayerId};
 use layerstore_image::ImageName;
 use rusqlite::Connection;
@@ -154,6 +155,10 @@ impl Remover<'_> {
             if row.layer.state == LayerState::Deleting || !layers::is_free(self.connection, &row.layer.id)? {
                 break;
             }
+            // Once it is on its way out no verb finds it to unmount it. The next `gc` frees it.
+            if self.is_mounted(&row.layer.id)? {
+                break;
+            }
             layers::doom(self.connection, &row.layer.id)?;
             self.records.extend(row.layer.chain_id.map(Removal::Deleted));
             self.doomed.push(row.layer.id);
@@ -184,12 +189,7 @@ impl Remover<'_> {
         let containers = containers::of_image(self.connection, &image.id)?;
         let mut stopped = None;
         for container in &containers {
-            let in_use = self
-                .driver
-                .leases()
-                .in_use(&container.layer)
-                .map_err(|error| Error::driver_failed(OPERATION, self.text, error))?;
-            if in_use.writable || in_use.read_only > 0 {
+            if self.is_mounted(&container.layer)? {
                 let message = format!("image is being used by running container {}", short(&container.id));
                 return found(true, true, message);
             }
@@ -203,6 +203,11 @@ impl Remover<'_> {
             return found(false, true, message);
         }
         Ok(None)
+    }
+
+    fn is_mounted(&self, layer: &LayerId) -> Result<bool> {
+        let in_use = self.driver.leases().in_use(layer);
+        in_use.map(InUse::any).map_err(|error| Error::driver_failed(OPERATION, self.text, error))
     }
 
     fn refuse(&self, conflict: Option<Conflict>, image: &ImageRow) -> Result<()> {

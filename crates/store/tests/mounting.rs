@@ -6,7 +6,7 @@ mod common;
 use std::os::fd::AsRawFd as _;
 
 use common::*;
-use layerstore::{ContainerOptions, Context, Kind, MountFlags, MountOptions};
+use layerstore::{ContainerOptions, Context, CreateOptions, Kind, MountFlags, MountOptions};
 use rstest::rstest;
 
 fn read_only() -> MountOptions {
@@ -62,6 +62,77 @@ fn mounting_and_unmounting_at_the_same_moment_never_fails() {
     });
     assert!(store.unmount(&made.id, None).unwrap().is_empty());
     assert!(!store.container(&made.id).unwrap().mounted);
+}
+
+/// The turn to write is held, so that the one who removes stands between his look at the mounts and the row that says
+/// that the layer goes.
+#[rstest]
+#[case::a_container(true)]
+#[case::a_bare_layer(false)]
+fn what_is_being_removed_is_not_mounted_any_more(#[case] container: bool) {
+    use layerstore_sys::turn::Turn;
+    use std::time::Duration;
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small"]).unwrap();
+    let id = if container {
+        store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap().id
+    } else {
+        store.layer_create(None, None, &CreateOptions::default(), &Context::new()).unwrap().to_string()
+    };
+    let gate = layerstore_sys::Dir::open(scratch.root()).unwrap();
+    let turn = Turn::wait(gate.open_or_create_file(b"gate.lock", 0o600).unwrap()).unwrap();
+    let options = MountOptions::default();
+    let (removed, mounted) = std::thread::scope(|scope| {
+        let remover = scope.spawn(|| match container {
+            true => store.remove_container(&id, false).map(drop),
+            false => store.layer_remove(&id).map(drop),
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let mounter = scope.spawn(|| match container {
+            true => store.mount(&id, &options),
+            false => store.layer_mount(&id, &options),
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        drop(turn);
+        (remover.join().unwrap(), mounter.join().unwrap())
+    });
+    removed.unwrap();
+    assert_eq!(mounted.unwrap_err().kind(), Kind::NotFound);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*scratch.path().to_string_lossy()), "{mounts}");
+    assert!(store.gc(false).unwrap().freed.is_empty());
+    assert!(listing(scratch.path().join("run/mnt")).is_empty());
+}
+
+#[rstest]
+#[case::of_an_image_that_is_removed("rmi")]
+#[case::under_the_last_container_of_a_removed_image("rm")]
+#[case::that_nothing_needs("gc")]
+fn a_mounted_layer_stays_until_it_is_unmounted(#[case] verb: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small"]).unwrap();
+    let count = store.layers().unwrap().len();
+    let id = store.layers().unwrap()[0].id.to_string();
+    let place = store.layer_mount(&id, &MountOptions::default()).unwrap();
+    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+    if verb == "rmi" {
+        store.remove_container(&made.id, false).unwrap();
+        store.remove_image("small", false).unwrap();
+    } else {
+        store.remove_image("small", true).unwrap();
+        store.remove_container(&made.id, false).unwrap();
+    }
+    if verb == "gc" {
+        assert!(store.gc(false).unwrap().freed.is_empty());
+    }
+    assert!(store.layers().unwrap().len() < count, "those over it are gone");
+    let store = scratch.open("overlay2");
+    assert!(store.warnings().is_empty(), "{:?}", store.warnings());
+    assert_eq!(store.layer_unmount(&id, None).unwrap(), [place]);
+    assert_eq!(store.gc(false).unwrap().freed.len(), 1);
+    assert!(store.layers().unwrap().is_empty());
 }
 
 #[rstest]

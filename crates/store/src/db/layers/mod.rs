@@ -194,14 +194,22 @@ pub(crate) fn doom(connection: &Connection, id: &LayerId) -> Result<()> {
         .explain("remove layer", "")
 }
 
-/// Puts a layer on its way out, and below it those of images that only it kept. Returns them, children first.
-pub(crate) fn doom_with_parents(connection: &Connection, id: &LayerId) -> Result<Vec<LayerId>> {
+/// Puts a layer on its way out, and below it those of images that only it kept, down to the first one that is
+/// mounted. Returns them, children first.
+pub(crate) fn doom_with_parents(
+    connection: &Connection,
+    id: &LayerId,
+    is_mounted: impl Fn(&LayerId) -> Result<bool>,
+) -> Result<Vec<LayerId>> {
     let mut doomed = vec![id.clone()];
     while let Some(last) = doomed.last() {
         // Asked before, as the row on its way out knows no parent any more.
         let below = kept_by_one(connection, last)?;
         doom(connection, last)?;
         let Some(below) = below else { break };
+        if is_mounted(&below)? {
+            break;
+        }
         doomed.push(below);
     }
     Ok(doomed)
