@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Memo, Scratch, random_name};
 use layerstore_driver::{
@@ -87,6 +88,44 @@ fn a_layer_that_is_being_made_survives_recovery_and_holds_its_parent() {
     let error = remove(&layers, "base").unwrap_err();
     assert_eq!(error.kind(), Kind::InUse);
     assert!(error.message().contains("child"), "{error}");
+}
+
+#[test]
+fn a_layer_that_is_being_removed_is_there_or_not_and_never_damaged() {
+    let (_base, layers) = fixture();
+    let done = AtomicBool::new(false);
+    let look = || {
+        let mut damaged = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            match layers.layout().load(&id("passing"), layers.operation("load")) {
+                Err(error) if error.kind() != Kind::NotFound => damaged.push(error.to_string()),
+                _ => {}
+            }
+        }
+        damaged
+    };
+    std::thread::scope(|scope| {
+        let lookers: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        for _ in 0..1000 {
+            create(&layers, "passing", None).unwrap();
+            remove(&layers, "passing").unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        let damaged: Vec<_> = lookers.into_iter().flat_map(|looker| looker.join().unwrap()).collect();
+        assert!(damaged.is_empty(), "{} times: {:?}", damaged.len(), damaged.first());
+    });
+}
+
+/// What a process has made and not locked yet may be taken away: it makes another one. Nobody is told of it.
+#[test]
+fn an_empty_beginning_is_cleared_in_silence() {
+    let (base, layers) = fixture();
+    let staging = base.path().join("root/staging");
+    std::fs::create_dir(staging.join("EMPTY")).unwrap();
+    std::fs::create_dir_all(staging.join("BEGUN/diff")).unwrap();
+    let told = recover(&layers);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
 }
 
 #[test]

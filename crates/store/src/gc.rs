@@ -100,10 +100,8 @@ impl Collector<'_> {
     }
 
     fn dead_sessions(&mut self) -> Result<()> {
-        for session in self.store.database().read(OPERATION, sessions::of_processes)? {
-            if Lease::is_held(self.store.staging(), &session).explain(OPERATION, &session)? {
-                continue;
-            }
+        let sessions = self.store.database().read(OPERATION, sessions::of_processes)?;
+        for session in self.store.dead_among(OPERATION, sessions)? {
             let left = self
                 .store
                 .database()

@@ -36,10 +36,7 @@ impl Store {
         })?;
         let mut found = Vec::new();
         let mut dead = false;
-        for session in &sessions {
-            if Lease::is_held(self.staging(), session).explain(OPERATION, session)? {
-                continue;
-            }
+        for session in &self.dead_among(OPERATION, sessions)? {
             dead = true;
             for layer in self.reap(session)? {
                 found.push(format!("removed the unfinished layer {layer} of a process that died"));
@@ -68,6 +65,23 @@ impl Store {
             self.inner().bound.recovered(&self.inner().root)?;
         }
         Ok(found)
+    }
+
+    /// Those sessions whose processes died.
+    pub(crate) fn dead_among(&self, operation: &'static str, sessions: Vec<String>) -> Result<Vec<String>> {
+        let mut dead = Vec::new();
+        for session in sessions {
+            if !Lease::is_held(self.staging(), &session).explain(operation, &session)? {
+                dead.push(session);
+            }
+        }
+        if dead.is_empty() {
+            return Ok(dead);
+        }
+        // Who came to its end since the rows were read took its row away before it gave its lease up.
+        let still = self.database().read(operation, sessions::of_processes)?;
+        dead.retain(|session| still.contains(session));
+        Ok(dead)
     }
 
     /// Whether a living process is making this layer. In doubt it is.

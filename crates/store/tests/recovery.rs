@@ -358,3 +358,54 @@ fn every_way_to_sync_keeps_an_image(#[case] driver: &str, #[values("layer", "fil
     store.remove_container(&made.id, false).unwrap();
     assert!(store.check(CheckOptions::default(), &Context::new()).unwrap().findings.is_empty());
 }
+
+/// At the end of the statement that lists the sessions, ends one: as another process does between two looks.
+struct EndsSession {
+    database: PathBuf,
+    lease: std::sync::Mutex<Option<(PathBuf, layerstore_sys::lock::Lock)>>,
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for EndsSession {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Lists(bool);
+        impl tracing::field::Visit for Lists {
+            fn record_str(&mut self, _: &tracing::field::Field, value: &str) {
+                self.0 |= value.contains("FROM sessions WHERE persistent");
+            }
+            fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+        }
+        let mut lists = Lists(false);
+        event.record(&mut lists);
+        let lease = self.lease.lock().unwrap().take_if(|_| lists.0);
+        if let Some((file, _lock)) = lease {
+            let database = rusqlite::Connection::open(&self.database).unwrap();
+            assert_eq!(database.execute("DELETE FROM sessions", []).unwrap(), 1);
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_while_a_store_is_opened_is_not_taken_for_dead() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let scratch = Scratch::new();
+    small().pull(&scratch.open("overlay2"), &["small"]).unwrap();
+    let database = scratch.root().join("layerstore.db");
+    let session = "0".repeat(64);
+    let insert = "INSERT INTO sessions (id, purpose, persistent, started) VALUES (?, 'pull', 0, 1)";
+    rusqlite::Connection::open(&database).unwrap().execute(insert, [&session]).unwrap();
+    let staging = layerstore_sys::Dir::open(scratch.root().join("staging")).unwrap();
+    let name = format!("{session}.lease");
+    let file = staging.create_file(name.as_bytes(), 0o600).unwrap();
+    let lock = layerstore_sys::lock::Lock::wait(file, layerstore_sys::lock::Mode::Exclusive).unwrap();
+    // What the driver clears when a process died, and only then.
+    let leftover = scratch.root().join("overlay2/staging/LEFT");
+    std::fs::create_dir_all(leftover.join("diff")).unwrap();
+
+    let lease = std::sync::Mutex::new(Some((scratch.root().join("staging").join(name), lock)));
+    let subscriber = tracing_subscriber::registry().with(EndsSession { database, lease });
+    let store = tracing::subscriber::with_default(subscriber, || scratch.open("overlay2"));
+    assert!(store.warnings().is_empty(), "{:?}", store.warnings());
+    assert!(listing(scratch.root().join("staging")).is_empty(), "it has ended");
+    assert!(leftover.exists(), "nobody died");
+}

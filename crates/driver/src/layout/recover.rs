@@ -127,7 +127,12 @@ impl Layers {
                 tracing::warn!(%error, "could not tidy up after a layer");
                 continue;
             }
+            // Its maker, alive perhaps, has not locked it yet and makes another one then: nothing was lost.
+            let empty = record.is_none() && dir.entries().is_ok_and(|entries| entries.is_empty());
             limit::free(from, name, record.as_ref()).map_err(|error| operation.system(error))?;
+            if empty {
+                continue;
+            }
             report.push(Recovered { id, what: what.to_owned() });
         }
         Ok(())

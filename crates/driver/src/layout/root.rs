@@ -207,7 +207,25 @@ impl Layout {
     /// `NotFound`, `Corrupt`, `Unsupported` for a record of another version, `System`.
     pub fn load(&self, id: &LayerId, operation: Operation<'_>) -> Result<Layer> {
         let operation = operation.on(id);
-        let dir = self.open_layer(id, operation)?.ok_or_else(|| operation.not_found())?;
+        loop {
+            let dir = self.open_layer(id, operation)?.ok_or_else(|| operation.not_found())?;
+            match Self::read(dir.clone(), id, operation) {
+                // Who removes a layer frees it file by file, also under those who opened it before.
+                Err(error)
+                    if error.kind() == Kind::Corrupt
+                        && !self.is_named(id, &dir).map_err(|error| operation.system(error))? => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Whether a layer still has the directory that was opened as its own.
+    fn is_named(&self, id: &LayerId, dir: &Dir) -> sys::Result<bool> {
+        let here = self.root.try_stat(self.name_of(id).as_bytes())?;
+        Ok(here.is_some_and(|here| dir.stat_self().is_ok_and(|dir| dir.same_inode(&here))))
+    }
+
+    fn read(dir: Dir, id: &LayerId, operation: Operation<'_>) -> Result<Layer> {
         let Some(record) = record::read::<Record>(&dir, RECORD, operation)? else {
             let message = format!("it has no record {}", dir.show(RECORD.as_bytes()));
             return Err(operation.error(Kind::Corrupt, message).with_hint("remove the layer"));
