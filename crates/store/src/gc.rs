@@ -41,6 +41,7 @@ impl Store {
         gc.image_files()?;
         gc.leases()?;
         if !dry_run {
+            self.remove_mount_points();
             let root = &self.inner().root;
             for name in sys::fs::sweep_replacements(root).explain(OPERATION, "")? {
                 gc.note("leftover", name, "a process died while it noted the runroot", 0);

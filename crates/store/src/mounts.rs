@@ -245,6 +245,18 @@ impl Store {
         Ok(())
     }
 
+    /// Removes the mount points of processes that died before they mounted. One that is mounted, or holds something,
+    /// cannot be removed; who is about to mount makes it again.
+    pub(crate) fn remove_mount_points(&self) {
+        if let Ok(points) = sys::Dir::open(self.runroot().join("mnt"))
+            && let Ok(entries) = points.entries()
+        {
+            for entry in entries {
+                let _ = points.remove_dir(&entry.name);
+            }
+        }
+    }
+
     /// Removes a directory of `RUNROOT/mnt`; one that is somebody else's, or full, stays.
     fn remove_mount_point(&self, target: &Path) {
         use std::os::unix::ffi::OsStrExt as _;

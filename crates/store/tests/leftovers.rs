@@ -161,3 +161,31 @@ fn an_image_goes_although_the_removal_of_what_lies_on_it_was_not_finished() {
     assert!(store.driver().layers().unwrap().is_empty());
     assert!(store.gc(true).unwrap().freed.is_empty(), "nothing is left for gc");
 }
+
+/// A process that is killed leaves the files of its locks, and the place where it was about to mount.
+#[rstest::rstest]
+#[case("overlay2")]
+#[case("vfs")]
+fn gc_clears_what_killed_processes_left_in_the_runroot(#[case] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    small().pull(&store, &["small:1"]).unwrap();
+    let made = store.create_container("small:1", &ContainerOptions::default(), &Context::new()).unwrap();
+    store.mount(&made.id, &layerstore::MountOptions::default()).unwrap();
+    let run = scratch.path().join("run");
+    let [locks, uses, points] =
+        [run.join(driver).join("locks"), run.join(driver).join("uses"), run.join("mnt")];
+    std::fs::write(locks.join("dead"), "").unwrap();
+    std::fs::write(locks.join("dead@uses"), "").unwrap();
+    let held = LayerId::new("held").unwrap();
+    let _held = store.driver().leases().lock(&held).unwrap();
+    std::fs::create_dir(uses.join("dead")).unwrap();
+    std::fs::create_dir(points.join("dead")).unwrap();
+
+    assert!(store.gc(false).unwrap().freed.is_empty(), "nothing that a person has to know");
+    assert_eq!(listing(&locks), ["held"]);
+    assert_eq!(listing(&uses), [made.layer.as_str()]);
+    assert_eq!(listing(&points), [made.id.as_str()]);
+    assert!(store.container(&made.id).unwrap().mounted);
+    store.unmount(&made.id, None).unwrap();
+}

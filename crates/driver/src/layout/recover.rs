@@ -5,6 +5,7 @@
 //! | an entry of `staging` that nobody holds | thrown away, with the marker in its parent |
 //! | an entry of `trash` that nobody holds | freed, with the marker in its parent |
 //! | a mark in `applying` that nobody holds | the layer is removed: it holds a part of a changeset |
+//! | files of locks that nobody holds, uses that are dead | removed |
 //! | after a reboot: a marker of no child, a child without a marker | dropped, made again |
 //! | after a reboot: a `sealed.json` that cannot be read | taken away: the layer was not sealed durably |
 //! | after a reboot: a `layer.json` that cannot be read, a missing parent | reported |
@@ -84,6 +85,7 @@ impl Layers {
             &mut report,
         )?;
         self.clear_applying(is_live, hooks, operation, &mut report)?;
+        self.leases().sweep()?;
         let memo = self.memo();
         if memo.get::<bool>(CHECKED) != Some(true) {
             self.check_all(is_live, hooks, operation, &mut report)?;

@@ -73,6 +73,20 @@ impl Locks {
         Ok(Some(LayerLock { _held: held, _stays: PhantomData }))
     }
 
+    /// Removes the files of locks whose holders were killed: ids are hardly ever used again, so nobody else would.
+    pub(super) fn sweep(&self) -> sys::Result<()> {
+        for entry in self.directory.entries()? {
+            // Who waits for it notices that the file has lost its name, as with any holder before.
+            if let Some(lock) = Lock::of_the_dead(&self.directory, &entry.name)?
+                && is_current(&self.directory, &entry.name, &lock)?
+            {
+                self.directory.unlink(&entry.name)?;
+                lock.release()?;
+            }
+        }
+        Ok(())
+    }
+
     fn acquire(&self, name: &str, mode: Mode, wait: bool) -> sys::Result<Option<Lock>> {
         loop {
             let file = self.directory.open_or_create_file(name.as_bytes(), 0o600)?;
@@ -84,7 +98,7 @@ impl Locks {
                     Err(_) => return Ok(None),
                 }
             };
-            if is_current(&self.directory, name, &lock)? {
+            if is_current(&self.directory, name.as_bytes(), &lock)? {
                 return Ok(Some(lock));
             }
         }
@@ -92,9 +106,9 @@ impl Locks {
 }
 
 /// Whether the locked file is still the one with the name; the holder before may have removed it.
-fn is_current(directory: &Dir, name: &str, lock: &Lock) -> sys::Result<bool> {
+fn is_current(directory: &Dir, name: &[u8], lock: &Lock) -> sys::Result<bool> {
     let locked = lock.file().stat()?;
-    Ok(directory.try_stat(name.as_bytes())?.is_some_and(|now| now.same_inode(&locked)))
+    Ok(directory.try_stat(name)?.is_some_and(|now| now.same_inode(&locked)))
 }
 
 fn table(held: &Mutex<Table>) -> MutexGuard<'_, Table> {
@@ -112,7 +126,7 @@ impl Held {
             Mode::Shared => {
                 let file = lock.release()?;
                 match Lock::attempt(file, Mode::Exclusive)? {
-                    Ok(lock) if is_current(&self.directory, &self.name, &lock)? => lock,
+                    Ok(lock) if is_current(&self.directory, self.name.as_bytes(), &lock)? => lock,
                     _ => return Ok(()),
                 }
             }

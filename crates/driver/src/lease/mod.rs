@@ -111,6 +111,27 @@ impl Leases {
         self.wait(&format!("{id}@uses"), Mode::Exclusive)
     }
 
+    /// Removes what killed processes left: files of locks that nobody holds, and uses that are dead.
+    ///
+    /// # Errors
+    /// `System`.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let system = |error| Error::system("sweep leases", error);
+        self.locks.sweep().map_err(system)?;
+        let finder = Finder::default();
+        for entry in self.uses.entries().map_err(system)? {
+            let Some(id) = std::str::from_utf8(&entry.name).ok().and_then(|id| LayerId::new(id).ok()) else {
+                continue;
+            };
+            match self.live_with(&id, &finder) {
+                // Whoever needs the layer is told of it.
+                Err(error) if error.kind() == Kind::Corrupt => {}
+                live => drop(live?),
+            }
+        }
+        Ok(())
+    }
+
     fn wait(&self, name: &str, mode: Mode) -> Result<LayerLock> {
         let taken = self.locks.take(name, mode, true)?;
         taken.ok_or_else(|| Error::new(Kind::System, "lock", format!("{name} was not locked")))
