@@ -4,6 +4,8 @@
 //! turn to write, and whose lease nobody holds, is what a dead process left. The documents of an image go before
 //! anybody else can write, too.
 
+use std::time::{Duration, Instant};
+
 use layerstore_changeset::{Context, Digest};
 use layerstore_driver::{Kind, LayerId};
 use rusqlite::{Connection, Transaction};
@@ -12,6 +14,9 @@ use crate::db::{Durability, containers, images, layers, sessions};
 use crate::error::{Explain as _, Result};
 use crate::session::Lease;
 use crate::store::Store;
+
+/// How long the end of a creation is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Layers whose rows say that they go, children first, and the leases that tell others that somebody is at it.
 #[derive(Debug)]
@@ -130,6 +135,7 @@ impl Store {
         match self.remove_from_disk(id) {
             Err(error) if error.kind() == Kind::InUse => {
                 self.finish_over(operation, id, own)?;
+                self.wait_for_those_made_over(operation, id, own)?;
                 if self.remove_orphans_over(operation, id)? {
                     tracing::warn!(layer = %id, %error, "removed what a crash left on a layer that goes");
                 }
@@ -169,6 +175,24 @@ impl Store {
         }
         // Whose remover died, or could not do it, is tried once more.
         self.destroy(operation, &self.take_doomed(operation, over()?))
+    }
+
+    /// Waits a moment for who is making a layer over this one: its row is refused, as this one goes, and he takes it
+    /// away again. Who does not come to that end is not waited for, and this one goes with the next command.
+    fn wait_for_those_made_over(&self, operation: &'static str, id: &LayerId, own: &[LayerId]) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        for info in self.driver().layers().explain(operation, "")? {
+            // A lease of the caller's own is not given up before this returns.
+            if info.parent.as_ref() != Some(id) || own.contains(&info.id) {
+                continue;
+            }
+            while Instant::now() < until
+                && Lease::is_held(self.staging(), info.id.as_str()).explain(operation, &info.id)?
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
     }
 
     /// Removes the layers over this one that no row knows and nobody is making: a process died between making

@@ -7,8 +7,8 @@ use std::io::Write as _;
 
 use common::*;
 use layerstore::{
-    ChangeKind, CheckOptions, Compression, ContainerOptions, Context, Kind, LayerKind, MountOptions,
-    PullOptions, PushOptions,
+    ChangeKind, CheckOptions, Compression, ContainerOptions, Context, CreateOptions, Kind, LayerKind,
+    MountOptions, PullOptions, PushOptions,
 };
 use layerstore_changeset::compress;
 use rstest::rstest;
@@ -204,4 +204,29 @@ fn what_is_no_tar_does_not_spoil_a_layer(#[case] junk: Vec<u8>, #[values("overla
     assert!(store.check(CheckOptions::default(), &context).unwrap().findings.is_empty());
     store.layer_apply("l", &mut base_tar().as_slice(), &context).unwrap();
     store.layer_seal("l", &context).unwrap();
+}
+
+/// The turn to write is held, so that the parent goes after the child was made and before it has its row.
+#[test]
+fn a_layer_is_not_made_over_one_that_is_being_removed() {
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    let (options, context) = (CreateOptions::default(), Context::new());
+    let parent = store.layer_create(Some("parent"), None, &options, &context).unwrap();
+    store.layer_seal("parent", &context).unwrap();
+    let root = layerstore_sys::Dir::open(scratch.root()).unwrap();
+    let file = root.open_or_create_file(b"gate.lock", 0o600).unwrap();
+    let turn = layerstore_sys::turn::Turn::wait(file).unwrap();
+    let made = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| store.layer_create(Some("child"), Some("parent"), &options, &context));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let database = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+        database.execute("UPDATE layers SET state = 'deleting'", []).unwrap();
+        drop(turn);
+        maker.join().unwrap()
+    });
+    let error = made.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert!(error.to_string().contains("parent"), "{error}");
+    assert!(scratch.open("overlay2").driver().layers().unwrap().is_empty(), "{parent} is gone, too");
 }

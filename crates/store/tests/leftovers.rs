@@ -189,3 +189,29 @@ fn gc_clears_what_killed_processes_left_in_the_runroot(#[case] driver: &str) {
     assert!(store.container(&made.id).unwrap().mounted);
     store.unmount(&made.id, None).unwrap();
 }
+
+/// Another process is making a container, and the image goes before that has a row.
+#[test]
+fn a_layer_goes_once_what_is_being_made_on_it_is_taken_back() {
+    use layerstore_sys::lock::{Lock, Mode};
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small:1"]).unwrap();
+    let top = store.image("small:1").unwrap().layers.pop().unwrap().id;
+    let made = LayerId::new("made").unwrap();
+    store.driver().create(&made, Some(&top), &CreateOptions::default(), &Context::new()).unwrap();
+    let staging = layerstore_sys::Dir::open(scratch.root().join("staging")).unwrap();
+    let lease = Lock::wait(staging.create_file(b"made.lease", 0o600).unwrap(), Mode::Exclusive).unwrap();
+    std::thread::scope(|scope| {
+        let maker = scratch.open("overlay2");
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            maker.driver().remove(&made).unwrap();
+            staging.unlink(b"made.lease").unwrap();
+            drop(lease);
+        });
+        store.remove_image("small:1", false).unwrap();
+        assert!(store.driver().layers().unwrap().is_empty(), "nothing is left to a later command");
+    });
+    assert!(scratch.open("overlay2").warnings().is_empty());
+}

@@ -10,7 +10,7 @@ use self::row::{COLUMNS, from_row};
 pub(crate) use self::row::{Completed, Kept, LayerOrigin, LayerRow, NewLayer};
 pub(super) use self::row::{parsed, signed, unsigned};
 use crate::error::{Error, Explain as _, Result};
-use crate::model::LayerKind;
+use crate::model::{LayerKind, LayerState};
 
 const OPERATION: &str = "read layers";
 
@@ -86,6 +86,13 @@ pub(crate) fn of_image(connection: &Connection, image: &Digest) -> Result<Vec<La
 /// Adds a layer. A taken id is an error of the database's constraint.
 pub(crate) fn insert(connection: &Connection, new: &NewLayer<'_>) -> Result<()> {
     const OPERATION: &str = "create layer";
+    if let Some(parent) = new.parent
+        && get(connection, parent.as_str())?.is_some_and(|row| row.layer.state == LayerState::Deleting)
+    {
+        // It is still on disk, and waits for nothing but those above it.
+        let message = format!("the parent {parent} has just been removed");
+        return Err(Error::new(Kind::NotFound, OPERATION, new.id.as_str(), message));
+    }
     let now = super::now();
     let state = if new.session.is_some() { "staging" } else { "ready" };
     let kind = match new.kind {
