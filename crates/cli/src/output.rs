@@ -14,13 +14,16 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 
 /// Prints a table whose cells may hold styles; what others say of themselves in them went through [`plain`].
 pub(crate) fn styled_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
-    let mut writer = tabwriter::TabWriter::new(style::stdout()).minwidth(0).padding(3).ansi(true);
+    let mut lines = Vec::new();
+    let mut writer = tabwriter::TabWriter::new(&mut lines).minwidth(0).padding(3).ansi(true);
     let header: Vec<_> = header.iter().map(|name| style::paint(style::HEADING, name)).collect();
     writeln!(writer, "{}", header.join("\t"))?;
     for row in rows {
         writeln!(writer, "{}", row.join("\t"))?;
     }
-    writer.flush()
+    writer.flush()?;
+    drop(writer);
+    style::print(&lines)
 }
 
 /// A text on one line and without escape sequences: what an image says of itself must not break a table, or paint
@@ -31,9 +34,11 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// Prints a value as JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
+    // Standard output itself makes a system call for each line.
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
     serde_json::to_writer_pretty(&mut stdout, value)?;
-    writeln!(stdout)
+    writeln!(stdout)?;
+    stdout.flush()
 }
 
 /// Standard output for an archive: what std offers looks for the ends of lines in it.

@@ -1,8 +1,12 @@
 //! Colour and bars, for people at a terminal only.
 //!
-//! Invariant: what is written through [`stdout`] has no escape sequences where nobody sees them: no terminal,
+//! Invariant: what is written through [`print`] has no escape sequences where nobody sees them: no terminal,
 //! `NO_COLOR` (no-color.org), `TERM=dumb`. No meaning is carried by colour alone.
 
+use std::io::{self, Write as _};
+
+use anstream::adapter::strip_bytes;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 /// Headings.
@@ -18,9 +22,16 @@ pub(crate) const SHARED: Style = AnsiColor::Blue.on_default();
 /// What one has for itself.
 pub(crate) const UNIQUE: Style = AnsiColor::Yellow.on_default();
 
-/// Standard output that drops styles where they would be noise.
-pub(crate) fn stdout() -> anstream::AutoStream<std::io::StdoutLock<'static>> {
-    anstream::AutoStream::auto(std::io::stdout().lock())
+/// Writes many lines to standard output, without styles where they would be noise. In few system calls: standard output
+/// by itself makes one for each line.
+pub(crate) fn print(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if AutoStream::choice(&stdout) == ColorChoice::Never {
+        stdout.write_all(&strip_bytes(text).into_vec())?;
+    } else {
+        AutoStream::auto(&mut stdout).write_all(text)?;
+    }
+    stdout.flush()
 }
 
 /// A text in a style.

@@ -178,6 +178,35 @@ fn a_container_is_removed_in_two_transactions_also_with_the_layers_of_its_remove
     assert_eq!(bench.run(&["layer", "list", "--format", "json"]), "[]", "they went along");
 }
 
+/// A list is written in portions, not line by line.
+#[rstest::rstest]
+#[case::table(&["images"])]
+#[case::tree(&["tree"])]
+#[case::json(&["images", "--format", "json"])]
+fn a_list_is_written_in_portions(#[case] arguments: &[&str]) {
+    const NAMES: u64 = 300;
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:0"]);
+    for number in 1..NAMES {
+        bench.run(&["tag", "a:0", &format!("a:{number}")]);
+    }
+    bench.run(&["create", "a:0"]);
+    let report = bench.path("writes");
+    let program = bench.command();
+    let output = Command::new("strace")
+        .args(["-e", "trace=write", "-e", "write=1", "-o", report.to_str().unwrap()])
+        .arg(program.get_program())
+        .args(arguments)
+        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .output()
+        .unwrap();
+    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let report = std::fs::read_to_string(report).unwrap();
+    let writes = report.lines().filter(|line| line.starts_with("write(1,")).count();
+    assert!(output.stdout.ends_with(b"\n") && writes > 0);
+    assert!(writes <= 1 + output.stdout.len() / 4096, "{writes} writes for {lines} lines");
+}
+
 #[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");

@@ -9,14 +9,14 @@
 //!
 //! A chain without forks stays in one column: only forks indent. The bars compare layers with the largest one.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use layerstore::TreeNode;
 
 use crate::failure::Result;
 use crate::output::{plain, short, size};
 use crate::session::Session;
-use crate::style::{CONTAINER, IMAGE, QUIET, bar, paint, stdout};
+use crate::style::{self, CONTAINER, IMAGE, QUIET, bar, paint};
 
 pub(super) fn tree(session: &Session, image: Option<&str>) -> Result<()> {
     let forest = session.store()?.tree(image)?;
@@ -61,7 +61,7 @@ fn draw(lines: &[Line<'_>]) -> io::Result<()> {
     let width = |line: &Line<'_>| line.branches.chars().count() + line.id.chars().count();
     let widest = lines.iter().map(width).max().unwrap_or(0);
     let largest = lines.iter().map(|line| line.node.size).max().unwrap_or(0);
-    let mut stdout = stdout();
+    let mut drawn = String::new();
     for line in lines {
         let node = line.node;
         let (shared, unique) = if node.shared_by > 1 { (node.size, 0) } else { (0, node.size) };
@@ -86,7 +86,8 @@ fn draw(lines: &[Line<'_>]) -> io::Result<()> {
             bar(shared, unique, largest),
             labels.join("  "),
         );
-        writeln!(stdout, "{}", text.trim_end())?;
+        drawn.push_str(text.trim_end());
+        drawn.push('\n');
     }
-    Ok(())
+    style::print(drawn.as_bytes())
 }
