@@ -1,6 +1,6 @@
 //! Where the space is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use layerstore_changeset::Context;
 use layerstore_driver::LayerId;
@@ -25,7 +25,7 @@ impl Store {
             for image in images::all(connection)? {
                 let names = images::names(connection, &image.id)?;
                 let chain = layers::of_image(connection, &image.id)?;
-                let used = !containers::of_image(connection, &image.id)?.is_empty();
+                let used = containers::any_of_image(connection, &image.id)?;
                 found.push((image, names, chain, used));
             }
             Ok((layers::all(connection)?, found, containers::all(connection)?))
@@ -70,10 +70,11 @@ impl Store {
                 in_use: true,
             });
         }
-        let of_container = |id: &LayerId| containers.iter().any(|container| container.layer == *id);
+        let of_containers: HashSet<&LayerId> = containers.iter().map(|container| &container.layer).collect();
         for row in &rows {
             let id = &row.layer.id;
-            if row.layer.state == LayerState::Deleting || users.contains_key(id) || of_container(id) {
+            if row.layer.state == LayerState::Deleting || users.contains_key(id) || of_containers.contains(id)
+            {
                 continue;
             }
             let own = size(id);

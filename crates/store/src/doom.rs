@@ -51,7 +51,7 @@ impl Doomed {
 /// is bringing it in.
 pub(crate) fn needs_documents(connection: &Connection, image: &Digest) -> Result<bool> {
     Ok(images::get(connection, image)?.is_some()
-        || !containers::of_image(connection, image)?.is_empty()
+        || containers::any_of_image(connection, image)?
         || sessions::is_held(connection, &image.to_string())?)
 }
 

@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use layerstore_driver::LayerId;
+use rusqlite::Connection;
 
+use crate::db::images::ImageRow;
 use crate::db::layers::LayerRow;
-use crate::db::{containers, images, layers};
+use crate::db::{containers, damage, images, layers};
 use crate::error::Result;
 use crate::lookup;
-use crate::model::{LayerState, TreeNode};
+use crate::model::{Container, LayerState, TreeNode};
 use crate::store::Store;
 
 impl Store {
@@ -20,10 +22,13 @@ impl Store {
     pub fn tree(&self, image: Option<&str>) -> Result<Vec<TreeNode>> {
         const OPERATION: &str = "tree";
         let mut trees = self.database().read(OPERATION, |connection| {
-            let rows = layers::all(connection)?;
+            let (rows, images, containers) = match image {
+                None => (layers::all(connection)?, images::all(connection)?, containers::all(connection)?),
+                Some(image) => around(connection, &lookup::image(connection, OPERATION, image)?)?,
+            };
             let rows = rows.into_iter().filter(|row| row.layer.state != LayerState::Deleting);
             let mut forest = Forest::new(rows.collect());
-            for image in images::all(connection)? {
+            for image in images {
                 let names = images::names(connection, &image.id)?.iter().map(ToString::to_string).collect();
                 let chain = layers::of_image(connection, &image.id)?;
                 for row in &chain {
@@ -35,20 +40,12 @@ impl Store {
                     node.images.push((image.id, names));
                 }
             }
-            for container in containers::all(connection)? {
+            for container in containers {
                 if let Some(node) = forest.nodes.get_mut(&container.layer) {
                     node.containers.push((container.id, container.name));
                 }
             }
-            let wanted = match image {
-                None => None,
-                Some(image) => {
-                    let row = lookup::image(connection, OPERATION, image)?;
-                    let chain = layers::of_image(connection, &row.id)?;
-                    Some(forest.with_descendants(chain.into_iter().map(|row| row.layer.id)))
-                }
-            };
-            Ok(forest.into_trees(wanted.as_ref()))
+            Ok(forest.into_trees())
         })?;
         // What a container has written is not recorded anywhere before it is committed.
         let mut left: Vec<&mut TreeNode> = trees.iter_mut().collect();
@@ -60,6 +57,34 @@ impl Store {
         }
         Ok(trees)
     }
+}
+
+/// The layers of one image and what stands on the topmost of them, the oldest first, with the images and containers
+/// that use any of them: never a look at the whole store.
+fn around(
+    connection: &Connection,
+    image: &ImageRow,
+) -> Result<(Vec<LayerRow>, Vec<ImageRow>, Vec<Container>)> {
+    let mut rows = layers::of_image(connection, &image.id)?;
+    if let Some(top) = rows.last().map(|row| row.layer.id.clone()) {
+        rows.extend(damage::descendants(connection, &top)?);
+    }
+    rows.sort_unstable_by(|one, other| {
+        (one.layer.created, &one.layer.id).cmp(&(other.layer.created, &other.layer.id))
+    });
+    // An image may have one layer twice.
+    rows.dedup_by(|one, other| one.layer.id == other.layer.id);
+    let (mut seen, mut images, mut containers) = (HashSet::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        for image in images::of_layer(connection, &row.layer.id)? {
+            if seen.insert(image) {
+                images.extend(images::get(connection, &image)?);
+            }
+        }
+        containers.extend(containers::with_layer(connection, &row.layer.id)?);
+    }
+    images.sort_unstable_by(|one, other| (other.stored, &one.id).cmp(&(one.stored, &other.id)));
+    Ok((rows, images, containers))
 }
 
 /// Nodes that are not yet put into each other.
@@ -87,28 +112,10 @@ impl Forest {
         Self { nodes: rows.into_iter().map(node).collect(), order }
     }
 
-    /// These layers and the containers' layers on the topmost of them.
-    fn with_descendants(&self, chain: impl Iterator<Item = LayerId>) -> HashSet<LayerId> {
-        let chain: Vec<LayerId> = chain.collect();
-        let top = chain.last().cloned();
-        let mut wanted: HashSet<LayerId> = chain.into_iter().collect();
-        let mut above: HashSet<LayerId> = top.into_iter().collect();
-        for (id, parent) in &self.order {
-            if parent.as_ref().is_some_and(|parent| above.contains(parent)) {
-                above.insert(id.clone());
-                wanted.insert(id.clone());
-            }
-        }
-        wanted
-    }
-
-    fn into_trees(mut self, wanted: Option<&HashSet<LayerId>>) -> Vec<TreeNode> {
+    fn into_trees(mut self) -> Vec<TreeNode> {
         let mut roots = Vec::new();
         // Children before parents, so that a node is complete when it is put into its parent; no recursion.
         for (id, parent) in self.order.iter().rev() {
-            if wanted.is_some_and(|wanted| !wanted.contains(id)) {
-                continue;
-            }
             let Some(mut node) = self.nodes.remove(id) else { continue };
             node.children.reverse();
             match parent.as_ref().and_then(|parent| self.nodes.get_mut(parent)) {

@@ -23,7 +23,7 @@ fn scale() -> usize {
     std::env::var("LAYERSTORE_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(3000)
 }
 
-/// What the traced process runs: the life of a container, or a list of them.
+/// What the traced process runs: the life of a container, looks at one image, or a list of containers.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os("LAYERSTORE_TEST_CHILD") else { return };
@@ -34,10 +34,16 @@ fn child() {
         store.containers().unwrap();
         return;
     }
-    let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
-    store.mount(&made.id, &MountOptions::default()).unwrap();
-    store.unmount(&made.id, None).unwrap();
-    store.remove_container(&made.id, false).unwrap();
+    if std::env::var_os("LAYERSTORE_TEST_LOOK").is_some() {
+        store.tree(Some("small")).unwrap();
+        store.history("small").unwrap();
+        store.inspect("small").unwrap();
+    } else {
+        let made = store.create_container("small", &ContainerOptions::default(), &Context::new()).unwrap();
+        store.mount(&made.id, &MountOptions::default()).unwrap();
+        store.unmount(&made.id, None).unwrap();
+        store.remove_container(&made.id, false).unwrap();
+    }
     if let Some(output) = std::env::var_os("LAYERSTORE_TEST_STATEMENTS") {
         std::fs::write(output, serde_json::to_vec(&*statements.0.lock().unwrap()).unwrap()).unwrap();
     }
@@ -85,13 +91,14 @@ impl<S: Subscriber> Layer<S> for Statements {
     }
 }
 
-/// The statements of a container's life.
-fn statements(scratch: &Scratch) -> Counts {
+/// The statements of a container's life, or of looks at an image.
+fn statements(scratch: &Scratch, looks: bool) -> Counts {
     let output = scratch.path().join("statements");
     let ended = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("LAYERSTORE_TEST_CHILD", scratch.path())
         .env("LAYERSTORE_TEST_STATEMENTS", &output)
+        .envs(looks.then_some(("LAYERSTORE_TEST_LOOK", "1")))
         .output()
         .unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -175,6 +182,20 @@ fn fastest(mut work: impl FnMut()) -> Duration {
     (0..5).map(|_| timed(&mut work)).min().unwrap()
 }
 
+/// Asserts that the same statements take the same steps, whatever the number of layers.
+fn same_work(few: &Counts, many: &Counts) {
+    for (sql, (count, steps)) in many {
+        let (before, steps_before) = few.get(sql).copied().unwrap_or_default();
+        assert_eq!(*count, before, "with few layers {before} times, with many {count}: {sql}");
+        // The depth of an index, not the number of rows.
+        assert!(
+            *steps <= 2 * steps_before + 20,
+            "{steps_before} steps with few layers, {steps} with many: {sql}"
+        );
+    }
+    assert_eq!(many.len(), few.len());
+}
+
 #[test]
 fn a_store_with_many_layers_costs_what_one_with_few_does() {
     let scratch = Scratch::new();
@@ -182,7 +203,8 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
     small().pull(&store, &["small"]).unwrap();
     grow(&scratch, 10);
     calls(&scratch, false);
-    let (few, few_statements) = (calls(&scratch, false), statements(&scratch));
+    let (few, few_statements) = (calls(&scratch, false), statements(&scratch, false));
+    let few_looks = statements(&scratch, true);
     assert!(few_statements.len() > 10, "nobody heard the statements: {few_statements:?}");
     drop(store);
     {
@@ -199,7 +221,8 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
     calls(&scratch, false);
-    let (many, many_statements) = (calls(&scratch, false), statements(&scratch));
+    let (many, many_statements) = (calls(&scratch, false), statements(&scratch, false));
+    let many_looks = statements(&scratch, true);
     for (name, count) in &many {
         let before = few.get(name).copied().unwrap_or(0);
         // A page more of the database here or there, and what the WAL happens to need.
@@ -212,16 +235,8 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
         few.values().sum::<i64>(),
         few_statements.values().map(|it| it.1).sum::<u64>()
     );
-    for (sql, (count, steps)) in &many_statements {
-        let (before, steps_before) = few_statements.get(sql).copied().unwrap_or_default();
-        assert_eq!(*count, before, "with few layers {before} times, with many {count}: {sql}");
-        // The depth of an index, not the number of rows.
-        assert!(
-            *steps <= 2 * steps_before + 20,
-            "{steps_before} steps with few layers, {steps} with many: {sql}"
-        );
-    }
-    assert_eq!(many_statements.len(), few_statements.len());
+    same_work(&few_statements, &many_statements);
+    same_work(&few_looks, &many_looks);
     let slower = if cfg!(debug_assertions) { 20 } else { 1 };
     let open = fastest(|| drop(scratch.open("overlay2")));
     let store = scratch.open("overlay2");

@@ -1,6 +1,7 @@
 //! Rows of containers.
 
 use layerstore_changeset::Digest;
+use layerstore_driver::LayerId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::layers::{parsed, signed, unsigned};
@@ -61,6 +62,19 @@ pub(crate) fn per_image(connection: &Connection) -> Result<std::collections::Has
 /// Containers made of an image, the oldest first.
 pub(crate) fn of_image(connection: &Connection, image: &Digest) -> Result<Vec<Container>> {
     many(connection, "WHERE image = ? ORDER BY created, id", &[&image.to_string()])
+}
+
+/// The container whose own layer this is.
+pub(crate) fn with_layer(connection: &Connection, layer: &LayerId) -> Result<Option<Container>> {
+    Ok(many(connection, "WHERE layer = ?", &[&layer.as_str()])?.pop())
+}
+
+/// Whether a container was made of an image.
+pub(crate) fn any_of_image(connection: &Connection, image: &Digest) -> Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM containers WHERE image = ?)")
+        .and_then(|mut statement| statement.query_row([image.to_string()], |row| row.get(0)))
+        .explain(OPERATION, "")
 }
 
 /// Containers whose id begins with `prefix`, at most `limit`.
