@@ -180,12 +180,19 @@ impl Store {
                 Ok(())
             }
             Some(Kept::Blob) => {
-                let blob = self.folders().blobs.open_file(id.as_str().as_bytes()).explain(operation, id)?;
+                let blob = self.folders().blobs.open_file(id.as_str().as_bytes()).map_err(|error| {
+                    if error.is_not_found() {
+                        damaged(operation, layer, "the blob that it came in is missing")
+                    } else {
+                        Error::system(operation, id.as_str(), error)
+                    }
+                })?;
                 let blob = BufReader::with_capacity(256 << 10, blob);
-                let mut tar = Decompressor::detect(blob, &Limits::default()).explain(operation, id)?;
+                let mut tar = Decompressor::detect(blob, &Limits::default())
+                    .map_err(|error| unreadable(operation, layer, error))?;
                 std::io::copy(&mut tar, out)
                     .map_err(|error| layerstore_changeset::Error::stream("copying the layer's tar", error))
-                    .explain(operation, id)?;
+                    .map_err(|error| unreadable(operation, layer, error))?;
                 Ok(())
             }
             None => Err(damaged(operation, layer, "nothing gives its tar back")),
@@ -257,9 +264,8 @@ fn damaged(operation: &'static str, layer: &LayerRow, message: &str) -> Error {
 fn unreadable(operation: &'static str, layer: &LayerRow, error: layerstore_changeset::Error) -> Error {
     use layerstore_changeset::Error as E;
     match &error {
-        E::Refused { code: Code::DigestMismatch | Code::SizeMismatch | Code::BadDocument, .. } => {
-            damaged(operation, layer, &error.to_string())
-        }
+        // Everything that the store keeps was accepted when it came in.
+        E::Refused { .. } => damaged(operation, layer, &error.to_string()),
         E::System(cause)
             if matches!(cause.errno(), sys::Errno::NOENT | sys::Errno::NOTDIR | sys::Errno::LOOP) =>
         {

@@ -200,3 +200,75 @@ fn an_unknown_directory_stops_no_repair(#[values("records", "containers", "blobs
     store.gc(false).unwrap();
     assert!(!unknown.exists());
 }
+
+#[rstest]
+fn a_record_or_blob_that_is_cut_off_is_damage(
+    #[values(false, true)] keep_blobs: bool,
+    #[values("half", "empty", "garbage", "missing")] harm: &str,
+) {
+    let scratch = Scratch::new();
+    let mut config = scratch.config("overlay2");
+    config.keep_blobs.value = keep_blobs;
+    let store = open(config).unwrap();
+    let image = small();
+    image.pull(&store, &["small"]).unwrap();
+    let folder = scratch.root().join(if keep_blobs { "blobs" } else { "records" });
+    let suffix = if keep_blobs { "" } else { ".tar-split.gz" };
+    for name in listing(&folder).iter().filter(|name| name.ends_with(suffix)) {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        match harm {
+            "half" => std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
+            "empty" => std::fs::write(&path, "").unwrap(),
+            "garbage" => std::fs::write(&path, vec![b'x'; bytes.len()]).unwrap(),
+            _ => std::fs::remove_file(&path).unwrap(),
+        }
+    }
+    if keep_blobs {
+        // It only saves work: the record gives the layer all the same.
+        assert_eq!(exported(&store, "small"), image.tars());
+        return;
+    }
+    let layer = store.image("small").unwrap().layers[0].id.to_string();
+    let error = store.layer_tar(&layer, &mut std::io::sink(), &Context::new()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().unwrap().contains("pull it again"), "{error}");
+    let found = check(&store, false);
+    assert_eq!(found.findings.len(), 2, "{:?}", found.findings);
+    image.pull(&store, &["small"]).unwrap();
+    assert!(check(&store, true).findings.is_empty());
+    assert_eq!(exported(&store, "small"), image.tars());
+}
+
+#[test]
+fn a_container_whose_changes_are_gone_is_told() {
+    let scratch = Scratch::new();
+    let (_, made) = filled(&scratch);
+    std::fs::remove_dir_all(scratch.root().join("overlay2").join(made.layer.as_str()).join("diff")).unwrap();
+    let store = scratch.open("overlay2");
+    let found = check(&store, false);
+    assert_eq!(found.findings.len(), 1, "{:?}", found.findings);
+    assert_eq!((found.findings[0].kind, &*found.findings[0].name), ("layer-damaged", made.layer.as_str()));
+    store.remove_container("box", false).unwrap();
+    assert!(check(&store, true).findings.is_empty());
+}
+
+#[rstest]
+fn what_is_no_layer_stops_no_recovery(
+    #[values("staging", "trash")] folder: &str,
+    #[values("file", "link", "fifo")] what: &str,
+) {
+    let scratch = Scratch::new();
+    filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let stray = scratch.root().join("overlay2").join(folder).join("stray");
+    match what {
+        "file" => std::fs::write(&stray, "x").unwrap(),
+        "link" => symlink(&stray, &victim),
+        _ => fifo(&stray, &victim),
+    }
+    let store = scratch.open("overlay2");
+    store.gc(false).unwrap();
+    assert!(stray.symlink_metadata().is_err());
+    untouched();
+}

@@ -115,6 +115,13 @@ impl Layers {
                 Ok(None) => continue,
                 // Somebody is done with it.
                 Err(error) if error.is_not_found() => continue,
+                // No layer, and nobody's work: what is made and freed here is directories.
+                Err(error) if matches!(error.errno(), sys::Errno::NOTDIR | sys::Errno::LOOP) => {
+                    sys::remove::tree(from, name).map_err(|error| operation.system(error))?;
+                    let what = "removed something that is no layer from where layers are made and freed";
+                    report.push(Recovered { id: None, what: what.to_owned() });
+                    continue;
+                }
                 Err(error) => return Err(operation.system(error)),
             };
             let record = record::read::<Record>(&dir, RECORD, operation).ok().flatten();

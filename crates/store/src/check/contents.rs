@@ -126,7 +126,8 @@ impl Checker<'_> {
         let mut wrong = None;
         for _ in 0..2 {
             if row.kept.is_none() {
-                return Ok(None);
+                wrong = self.unrecorded(&row)?;
+                return Ok(wrong);
             }
             match self.store.verify_layer(OPERATION, &row, self.context) {
                 Ok(()) => {
@@ -150,6 +151,34 @@ impl Checker<'_> {
             self.context.check().explain(OPERATION, "")?;
         }
         Ok(wrong)
+    }
+}
+
+impl Checker<'_> {
+    /// What is wrong with a layer whose content nothing was recorded of: that it cannot be walked through. Only a
+    /// container's: who writes into another one may hold its lock for as long as the input takes.
+    fn unrecorded(&self, row: &LayerRow) -> Result<Option<Wrong>> {
+        let id = &row.layer.id;
+        if row.origin != LayerOrigin::Container {
+            return Ok(None);
+        }
+        for pause in [0, 50] {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            let Err(error) = self.store.driver().usage(id, self.context) else { return Ok(None) };
+            if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::System) {
+                return Err(error).explain(OPERATION, id);
+            }
+            // Who changes it now may take away what the walk just came to.
+            let in_use = self.store.driver().leases().in_use(id).explain(OPERATION, id)?;
+            if in_use.writable || in_use.read_only > 0 {
+                return Ok(None);
+            }
+            if pause > 0 && self.current(row)?.is_some() && !self.store.is_live(id) {
+                let kind = if is_of_the_machine(&error) { UNREADABLE } else { "layer-damaged" };
+                return Ok(Some((kind, format!("what it holds cannot be read: {error}"))));
+            }
+        }
+        Ok(None)
     }
 }
 
