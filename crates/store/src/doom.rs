@@ -107,11 +107,25 @@ impl Store {
     pub(crate) fn destroy(&self, operation: &'static str, doomed: &Doomed) -> Result<()> {
         let mut gone = Vec::new();
         let mut failed = None;
-        for id in &doomed.ids {
-            match self.destroy_one(operation, id, &doomed.ids) {
-                Ok(()) => gone.push(id.clone()),
-                Err(error) => failed = failed.or(Some(error)),
+        let mut left: Vec<&LayerId> = doomed.ids.iter().collect();
+        // Rows on their way out know no parents, so those that dead processes left come in no order: what stands on
+        // one of them may go after the first attempt.
+        while !left.is_empty() {
+            let (before, mut kept) = (left.len(), Vec::new());
+            failed = None;
+            for id in left {
+                match self.destroy_one(operation, id, &doomed.ids) {
+                    Ok(()) => gone.push(id.clone()),
+                    Err(error) => {
+                        failed = failed.or(Some(error));
+                        kept.push(id);
+                    }
+                }
             }
+            if kept.len() == before {
+                break;
+            }
+            left = kept;
         }
         if !gone.is_empty() {
             // A row that comes back after a power cut is cleared by the next open.

@@ -215,3 +215,24 @@ fn a_layer_goes_once_what_is_being_made_on_it_is_taken_back() {
     });
     assert!(scratch.open("overlay2").warnings().is_empty());
 }
+
+/// A process died between the row that says that layers go and their removal.
+#[test]
+fn layers_of_a_removal_that_broke_off_go_whatever_their_order() {
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    let mut parent: Option<LayerId> = None;
+    // Rows come in the order of their ids.
+    for id in ["a", "b", "c", "d"] {
+        let options = CreateOptions::default();
+        let parent_id = parent.as_ref().map(LayerId::as_str);
+        parent = Some(store.layer_create(Some(id), parent_id, &options, &Context::new()).unwrap());
+        store.layer_seal(id, &Context::new()).unwrap();
+    }
+    drop(store);
+    let database = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    database.execute("UPDATE layers SET state = 'deleting', parent = NULL", []).unwrap();
+    let store = scratch.open("overlay2");
+    assert!(store.warnings().is_empty(), "{:?}", store.warnings());
+    assert!(store.driver().layers().unwrap().is_empty());
+}
