@@ -397,3 +397,37 @@ fn who_is_not_root_is_told_the_way_and_no_directory_that_is_gone() {
     assert!(listed.contains("vfs        no"), "{listed}");
     assert!(!format!("{said}{listed}").contains(".layerstore-probe-"), "{said}{listed}");
 }
+
+#[test]
+fn a_push_goes_into_what_a_killed_one_began_and_several_begin_one_layout_at_once() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    // What lies there when a push dies before anything else is there.
+    std::fs::create_dir(bench.path("killed")).unwrap();
+    std::fs::write(bench.path("killed/.oci-layout.tmp"), "{").unwrap();
+    let killed = format!("oci:{}:1", bench.path("killed").display());
+    bench.run(&["push", "a:1", &killed]);
+    bench.run(&["pull", &killed, "b:1"]);
+    assert!(!bench.path("killed/.oci-layout.tmp").exists());
+    std::fs::create_dir(bench.path("foreign")).unwrap();
+    std::fs::write(bench.path("foreign/file"), "").unwrap();
+    let foreign = format!("oci:{}:1", bench.path("foreign").display());
+    assert!(bench.fails(1, &["push", "a:1", &foreign]).contains("is not empty"));
+
+    for round in 0..5 {
+        let pushed: Vec<_> = (0..6)
+            .map(|number| {
+                let shared = format!("oci:{}:{number}", bench.path(&format!("shared-{round}")).display());
+                bench
+                    .command()
+                    .args(["push", "-q", "a:1", &shared])
+                    .stderr(std::process::Stdio::piped())
+                    .spawn()
+            })
+            .collect();
+        for push in pushed {
+            let output = push.unwrap().wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}

@@ -84,6 +84,9 @@ fn lock(dir: &Dir) -> sys::Result<sys::lock::Lock> {
     sys::lock::Lock::wait(dir.open_file_rw(MARKER.as_bytes())?, sys::lock::Mode::Exclusive)
 }
 
+/// The marker before it has its name.
+const MARKER_BEGUN: &[u8] = b".oci-layout.tmp";
+
 /// An image being written into a layout in a directory.
 #[derive(Debug)]
 pub(crate) struct LayoutWriter {
@@ -109,10 +112,15 @@ impl LayoutWriter {
             sys::fs::make_dirs(path, 0o755)?;
             let dir = Dir::open(path)?;
             if dir.try_stat(MARKER.as_bytes())?.is_none() {
-                if !dir.entries()?.is_empty() {
-                    return Ok(Err(dir));
+                // Two that begin one layout at once do it one after the other; there is no marker to lock yet.
+                let _lock = sys::lock::Lock::wait(dir.open_file(b".")?, sys::lock::Mode::Exclusive)?;
+                if dir.try_stat(MARKER.as_bytes())?.is_none() {
+                    // What a push leaves that is killed while it writes the marker; it is replaced.
+                    if dir.entries()?.iter().any(|entry| entry.name != MARKER_BEGUN) {
+                        return Ok(Err(dir.clone()));
+                    }
+                    sys::fs::write_atomic(&dir, MARKER.as_bytes(), MARKER_CONTENT, 0o644)?;
                 }
-                sys::fs::write_atomic(&dir, MARKER.as_bytes(), MARKER_CONTENT, 0o644)?;
             }
             let blobs = dir.ensure_dir(b"blobs", 0o755)?.ensure_dir(b"sha256", 0o755)?;
             // Without an index it is no layout for anybody, and so it would stay if nothing more came.
