@@ -431,3 +431,26 @@ fn a_push_goes_into_what_a_killed_one_began_and_several_begin_one_layout_at_once
         }
     }
 }
+
+#[test]
+fn drivers_are_usable_also_while_gc_clears_what_dead_processes_left() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    let alone = bench.run(&["drivers", "--format", "json"]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    bench.run(&["gc"]);
+                }
+            });
+        }
+        let looks: Vec<_> = (0..20).map(|_| bench.output(&["drivers", "--format", "json"])).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for look in looks {
+            assert_eq!(String::from_utf8_lossy(&look.stderr), "");
+            assert_eq!(String::from_utf8_lossy(&look.stdout).trim_end(), alone);
+        }
+    });
+}

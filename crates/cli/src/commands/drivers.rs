@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use layerstore_driver::layout::Scratch;
 use layerstore_driver::{Capabilities, DriverFactory, DriverOptions, OpenOptions, OptionKind, Probe};
 use serde_json::json;
 
@@ -60,7 +61,9 @@ fn look<'a>(factory: &'a dyn DriverFactory, graphroot: &Path) -> Result<Found<'a
     let place = nearest(graphroot)?;
     let options = DriverOptions::check(factory.options(), std::iter::empty::<(&str, String)>())
         .map_err(|error| Failure::Store(from_driver(error)))?;
-    let scratch = match tempfile::Builder::new().prefix(".layerstore-probe-").tempdir_in(&place) {
+    // A name that is not there, so that it lies in this directory. It is locked: others who look at the drivers at the
+    // same moment, and `gc`, clear what such programs left that died.
+    let scratch = match Scratch::new(&place.join(".layerstore-none")) {
         Ok(scratch) => scratch,
         Err(error) => {
             let reason = format!("nothing can be written in {}: {error}", place.display());

@@ -86,8 +86,14 @@ impl Scratch {
                 continue;
             }
             if let Some(_lock) = Lock::of_the_dead(parent, name.as_bytes())? {
-                sys::remove::tree(parent, name.as_bytes())?;
-                gone.push(name);
+                match sys::remove::tree(parent, name.as_bytes()) {
+                    // Its owner is alive: he had not locked it yet, or removes it himself right now.
+                    Err(error) if error.is_not_found() => {}
+                    removed => {
+                        removed?;
+                        gone.push(name);
+                    }
+                }
             }
         }
         Ok(gone)
