@@ -174,11 +174,16 @@ impl Error {
     /// A failure of the metadata database.
     pub(crate) fn database(operation: &'static str, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as E;
+        const MADE_AGAIN: &str =
+            "`layerstore check --repair` makes the database again from the records beside the data";
+        let mut message = error.to_string();
         let (kind, hint) = match error.sqlite_error_code() {
-            Some(E::DatabaseCorrupt | E::NotADatabase) => (
-                Kind::Corrupt,
-                Some("`layerstore check --repair` makes the database again from the records beside the data"),
-            ),
+            Some(E::DatabaseCorrupt | E::NotADatabase) => (Kind::Corrupt, Some(MADE_AGAIN)),
+            // The program reads its own columns only, so it is the value that is wrong.
+            None if is_unreadable(&error) => {
+                message = format!("a row holds a value that cannot be read: {error}");
+                (Kind::Corrupt, Some(MADE_AGAIN))
+            }
             Some(E::DiskFull) => (Kind::NoSpace, None),
             // The index of the WAL could not grow.
             _ if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) => {
@@ -189,12 +194,25 @@ impl Error {
             }
             _ => (Kind::System, None),
         };
-        let new = Self::new(kind, operation, "layerstore.db", error.to_string()).with_source(error);
+        let new = Self::new(kind, operation, "layerstore.db", message).with_source(error);
         match hint {
             Some(hint) => new.with_hint(hint),
             None => new,
         }
     }
+}
+
+/// Whether a column holds what no program of ours wrote there.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    matches!(
+        error,
+        E::FromSqlConversionFailure(..)
+            | E::IntegralValueOutOfRange(..)
+            | E::Utf8Error(..)
+            | E::InvalidColumnType(..)
+            | E::InvalidQuery
+    )
 }
 
 impl fmt::Display for Error {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use crate::binding;
 use crate::db::layers::{LayerOrigin, LayerRow};
-use crate::db::{Database, Durability, containers, damage, images, now};
+use crate::db::{Database, Durability, containers, damage, images, layers, now};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files::Folders;
 use crate::mirror::{self, ContainerRecord, ImageRecord, LayerRecord, NamesRecord};
@@ -98,8 +98,15 @@ fn what_is_wrong(root: &Dir) -> Result<Option<String>> {
                     .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
                     .explain(OPERATION, "")
             });
-            match lines {
-                Ok(lines) => Ok(Vec::<String>::into_iter(lines).find(|line| line != "ok")),
+            let wrong = lines.and_then(|lines| {
+                let wrong = Vec::<String>::into_iter(lines).find(|line| line != "ok");
+                if wrong.is_none() {
+                    database.read(OPERATION, read_every_row)?;
+                }
+                Ok(wrong)
+            });
+            match wrong {
+                Ok(wrong) => Ok(wrong),
                 Err(error) if error.kind() == Kind::Corrupt => Ok(Some(error.message().to_owned())),
                 Err(error) => Err(error),
             }
@@ -108,6 +115,15 @@ fn what_is_wrong(root: &Dir) -> Result<Option<String>> {
         Err(error) if error.kind() == Kind::Corrupt => Ok(Some(error.message().to_owned())),
         Err(error) => Err(error),
     }
+}
+
+/// Reads every value that is parsed: one that is not what it should be fails all that comes across it.
+fn read_every_row(connection: &Connection) -> Result<()> {
+    layers::all(connection)?;
+    images::all(connection)?;
+    images::all_names(connection)?;
+    images::all_links(connection)?;
+    containers::all(connection).map(drop)
 }
 
 /// Whether a root is a store's: it has a database, had one, or is being made one.

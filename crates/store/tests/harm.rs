@@ -109,6 +109,54 @@ fn a_database_that_lacks_what_every_one_has_is_made_again(#[case] statement: &st
 }
 
 #[rstest]
+#[case::diff_id("UPDATE layers SET diff_id = 'junk'")]
+#[case::layer("UPDATE layers SET id = '../../x' WHERE parent IS NULL")]
+#[case::parent("UPDATE layers SET parent = '../../x' WHERE parent IS NOT NULL")]
+#[case::blob("UPDATE layers SET blob_digest = ''")]
+#[case::text("UPDATE layers SET labels = CAST(x'ff' AS TEXT)")]
+#[case::of_container("UPDATE containers SET image = 'sha256:00'")]
+#[case::layer_of_container("UPDATE containers SET layer = '/'")]
+#[case::image("UPDATE images SET id = 'sha256:zz'")]
+#[case::manifest("UPDATE images SET manifest_digest = 'md5:00'")]
+#[case::name("UPDATE names SET image = ''")]
+#[case::link("UPDATE image_layers SET layer = 'a/b'")]
+fn a_database_with_values_that_cannot_be_read_is_made_again(#[case] statement: &str) {
+    let scratch = Scratch::new();
+    let (image, made) = filled(&scratch);
+    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statement}")).unwrap();
+    drop(connection);
+    // Whoever comes across it says what to do.
+    let looks: [fn(&Store) -> layerstore::Result<()>; 5] = [
+        |store| store.layers().map(drop),
+        |store| store.images().map(drop),
+        |store| store.containers().map(drop),
+        |store| store.check(CheckOptions::default(), &Context::new()).map(drop),
+        |store| store.tree(None).map(drop),
+    ];
+    let opened = open(scratch.config("overlay2"));
+    let failed = match &opened {
+        Ok(store) => looks.iter().filter_map(|look| look(store).err()).collect(),
+        Err(_) => Vec::new(),
+    };
+    for error in opened.err().iter().chain(&failed) {
+        assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+        assert!(error.hint().unwrap().contains("check --repair"), "{error}");
+    }
+    let rebuilt = Store::repair_database(&options(&scratch)).unwrap().unwrap();
+    assert_eq!((rebuilt.images, rebuilt.names, rebuilt.containers), (1, 1, 1));
+    assert_eq!(rebuilt.left_out, Vec::<String>::new());
+    let store = scratch.open("overlay2");
+    let found = check(&store, true);
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert_eq!(exported(&store, "small"), image.tars());
+    assert_eq!(store.container("box").unwrap(), made);
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
+    store.unmount("box", None).unwrap();
+}
+
+#[rstest]
 #[case::container(|_: &Scratch, layer: &str| format!("containers/{layer}.json"))]
 #[case::layer(|scratch: &Scratch, _: &str| {
     let names = listing(scratch.root().join("records"));

@@ -80,6 +80,16 @@ pub(crate) fn of_layer(connection: &Connection, layer: &LayerId) -> Result<Vec<D
         .explain(OPERATION, "")
 }
 
+/// Every image with a layer of it.
+pub(crate) fn all_links(connection: &Connection) -> Result<Vec<(Option<Digest>, Option<LayerId>)>> {
+    connection
+        .prepare("SELECT image, layer FROM image_layers")
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((parsed(row, 0)?, parsed(row, 1)?)))?.collect()
+        })
+        .explain(OPERATION, "")
+}
+
 /// Adds an image over these layers, unless it is there.
 pub(crate) fn insert(connection: &Connection, image: &ImageRow, layers: &[LayerId]) -> Result<()> {
     const OPERATION: &str = "add image";
