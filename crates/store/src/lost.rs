@@ -420,7 +420,9 @@ impl Search<'_> {
     /// Layers that rows refer to, or that somebody made for themselves.
     fn rest(&self, lost: &mut Lost) {
         for (id, row) in &self.candidates {
-            if row.origin == LayerOrigin::User || self.known.wanted.contains(id.as_str()) {
+            // One on its way out counts only where something that is lost is over it: somebody removes it.
+            let own = row.origin == LayerOrigin::User && !self.known.doomed.contains(id.as_str());
+            if own || self.known.wanted.contains(id.as_str()) {
                 self.add_chain(Some(id), lost);
             }
         }

@@ -192,3 +192,17 @@ fn records_of_what_was_removed_are_leftovers(#[case] boot: bool) {
     assert!(check(&store, false).findings.is_empty());
     assert_eq!((store.images().unwrap().len(), store.containers().unwrap().len()), (1, 1));
 }
+
+/// Somebody removes it right now: its row says so before its record goes.
+#[rstest]
+fn a_layer_on_its_way_out_is_not_lost(#[values(false, true)] repair: bool) {
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    store.layer_create(Some("own"), None, &CreateOptions::default(), &Context::new()).unwrap();
+    execute(&scratch, "UPDATE layers SET state = 'deleting'");
+    let found = check(&store, repair);
+    assert!(!kinds(&found).contains(&"row-lost"), "{:?}", found.findings);
+    drop(store);
+    let store = scratch.open("overlay2");
+    assert!(store.layers().unwrap().is_empty() && store.driver().layers().unwrap().is_empty());
+}
