@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::io::{BufReader, Write};
 
 use layerstore_changeset::compress::Decompressor;
-use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::{Code, Context, Digest, Limits, RelPath, record};
-use layerstore_driver::{Base, DriverExt as _, PlanOptions};
+use layerstore_driver::mount::DetachedMount;
+use layerstore_driver::{Base, DriverExt as _, LayerId, PlanOptions};
 use layerstore_image::{CreateOptions, Descriptor, ImageDestination, LayerWriter, Manifest, Reference};
 use layerstore_sys::{self as sys, Dir, File};
 
@@ -164,12 +164,7 @@ impl Store {
                     }
                 })?;
                 let places = self.read_places(id)?;
-                let mount =
-                    self.driver().mount_detached(id, &PlanOptions::default()).explain(operation, id)?;
-                let fd = mount.fd().try_clone().map_err(|error| {
-                    Error::new(Kind::System, operation, id.as_str(), error.to_string()).with_source(error)
-                })?;
-                let root = Dir::from_fd(fd, id.as_str()).open_dir(b".").explain(operation, id)?;
+                let (root, _mount) = self.open_view(operation, id)?;
                 let mut tree = Tree { root, places, open: Vec::new() };
                 let mut open = |name: &[u8]| {
                     context.check()?;
@@ -210,30 +205,13 @@ impl Store {
         self.write_verified(OPERATION, &row, out, context)
     }
 
-    /// Writes a layer's tar to nowhere and compares the digest.
-    pub(crate) fn verify_layer(
-        &self,
-        operation: &'static str,
-        layer: &LayerRow,
-        context: &Context,
-    ) -> Result<()> {
-        self.write_verified(operation, layer, &mut std::io::sink(), context)
-    }
-
-    fn write_verified(
-        &self,
-        operation: &'static str,
-        layer: &LayerRow,
-        out: &mut dyn Write,
-        context: &Context,
-    ) -> Result<()> {
-        let mut out = Hashing::new(out);
-        self.write_layer(operation, layer, &mut out, context)?;
-        let (_, found, _) = out.finish();
-        if Some(found) == layer.layer.diff_id {
-            return Ok(());
-        }
-        Err(damaged(operation, layer, &format!("its tar has the diff ID {found}")))
+    /// A layer's view, mounted where nobody sees it.
+    pub(crate) fn open_view(&self, operation: &'static str, id: &LayerId) -> Result<(Dir, DetachedMount)> {
+        let mount = self.driver().mount_detached(id, &PlanOptions::default()).explain(operation, id)?;
+        let fd = mount.fd().try_clone().map_err(|error| {
+            Error::new(Kind::System, operation, id.as_str(), error.to_string()).with_source(error)
+        })?;
+        Ok((Dir::from_fd(fd, id.as_str()).open_dir(b".").explain(operation, id)?, mount))
     }
 
     /// Writes a container's merged tree as one tar; returns its size in bytes.
@@ -253,7 +231,7 @@ fn diff_id(operation: &'static str, layer: &LayerRow) -> Result<Digest> {
     layer.layer.diff_id.ok_or_else(|| damaged(operation, layer, "its diff ID is not known"))
 }
 
-fn damaged(operation: &'static str, layer: &LayerRow, message: &str) -> Error {
+pub(crate) fn damaged(operation: &'static str, layer: &LayerRow, message: &str) -> Error {
     let what = layer.layer.diff_id.map_or_else(|| layer.layer.id.to_string(), |id| id.to_string());
     Error::new(Kind::Corrupt, operation, what, message).with_layer(&layer.layer.id).with_hint(
         "files of the layer were modified or lost; `layerstore check` says which, then pull it again",

@@ -120,6 +120,7 @@ mod session;
 mod store;
 mod tree;
 mod unpack;
+mod verify;
 mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};

@@ -114,6 +114,9 @@ impl Bench {
                     Ok(tree) => ended.tree = trees::delta(&self.lower, &tree, &self.victim),
                     Err(error) => ended.left.push(format!("the view cannot be read: {error}")),
                 }
+                if !is_heavy {
+                    ended.left.extend(self.findings(false));
+                }
                 if let Err(error) = self.store.remove_image(&pulled.id.to_string(), true) {
                     ended.left.push(format!("the image cannot be removed: {error}"));
                 }
@@ -135,11 +138,16 @@ impl Bench {
         let mut left: Vec<_> = new.map(|(path, _)| format!("left behind: {}", path.display())).collect();
         left.extend(gone.map(|path| format!("gone: {}", path.display())));
         left.truncate(20);
-        match self.store.check(CheckOptions { quick: true, ..CheckOptions::default() }, &Context::new()) {
-            Ok(check) => left.extend(check.findings.iter().map(|finding| format!("check: {finding:?}"))),
-            Err(error) => left.push(format!("check: {error}")),
-        }
+        left.extend(self.findings(true));
         left
+    }
+
+    /// What a check finds, which should be nothing.
+    fn findings(&self, quick: bool) -> Vec<String> {
+        match self.store.check(CheckOptions { quick, ..CheckOptions::default() }, &Context::new()) {
+            Ok(check) => check.findings.iter().map(|finding| format!("check: {finding:?}")).collect(),
+            Err(error) => vec![format!("check: {error}")],
+        }
     }
 
     fn source(&self, layers: &[Vec<u8>]) -> String {
