@@ -11,7 +11,7 @@ use std::sync::Arc;
 use layerstore_changeset::encoding::Encoding;
 use layerstore_changeset::tree::{self, ApplyOptions, LayerTree, View};
 use layerstore_changeset::{ChangeSink, ChangeSource};
-use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Operation};
+use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Operation};
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::{
     Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Error, Kind, LayerId,
@@ -66,6 +66,11 @@ impl DriverFactory for Factory {
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
         let format = Format { driver: NAME, version: 1, reserved: &[] };
         Ok(Arc::new(Reference { layers: Layers::open(open, format, &[])? }))
+    }
+
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+        let format = Format { driver: NAME, version: 1, reserved: &[] };
+        Layout::repair_root(&open.root, format, &|| Ok(Vec::new()))
     }
 }
 

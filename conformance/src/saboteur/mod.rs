@@ -203,6 +203,10 @@ impl<S: Sabotage> DriverFactory for BrokenFactory<S> {
         // What a sabotage remembers it remembers for one handle, as a driver would.
         Ok(Arc::new(Broken { inner, sabotage: S::default() }))
     }
+
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+        self.inner.repair_root(open)
+    }
 }
 
 /// A broken driver.
@@ -351,6 +355,11 @@ macro_rules! forward {
             fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
                 let $self = self;
                 $inner.open(open)
+            }
+
+            fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+                let $self = self;
+                $inner.repair_root(open)
             }
         }
     };

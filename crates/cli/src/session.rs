@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use layerstore::{Config, Context, Environment, Kind, Overrides, Rebuilt, Registry, Store, StoreOptions};
+use layerstore::{
+    Config, Context, Environment, Finding, Kind, Overrides, Rebuilt, Registry, Store, StoreOptions,
+};
 
 use crate::args::{Format, Global};
 use crate::cancel;
@@ -83,6 +85,12 @@ impl Session {
         let store = Store::open(options).map_err(not_opened)?;
         self.warn(store.warnings());
         Ok(store)
+    }
+
+    /// Makes the driver's own record of its root again if it is lost.
+    pub(crate) fn repair_root(&self) -> Result<Option<Finding>> {
+        let options = StoreOptions { config: self.config()?, registry: self.registry.clone() };
+        Store::repair_root(&options).map_err(not_opened)
     }
 
     /// Makes the store's database again if it is lost or damaged.

@@ -51,6 +51,27 @@ fn damage_is_told_refused_and_restored_from_where_the_image_came(#[values("overl
     bench.run(&["unmount", "c"]);
 }
 
+#[rstest]
+fn a_root_without_the_drivers_record_is_repaired_by_check(#[values("overlay2", "vfs")] driver: &str) {
+    let bench = Bench::new(driver);
+    bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    bench.run(&["create", "--name", "c", "base:1"]);
+    let record = bench.path("root").join(driver).join("driver.json");
+    let sound = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    let refused = bench.fails(1, &["images"]);
+    assert!(
+        refused.contains("is missing") && refused.contains("hint: `layerstore check --repair`"),
+        "{refused}"
+    );
+    let told = bench.run(&["check", "--repair"]);
+    assert!(told.contains(&format!("repaired: driver-root: {driver}: ")), "{told}");
+    assert_eq!(std::fs::read(&record).unwrap(), sound);
+    assert!(!bench.run(&["check", "--repair"]).contains("driver-root"));
+    bench.run(&["mount", "c"]);
+    bench.run(&["unmount", "c"]);
+}
+
 #[test]
 fn a_lost_database_is_made_again_by_check() {
     let bench = Bench::new("overlay2");

@@ -62,4 +62,12 @@ pub trait DriverFactory: Debug + Send + Sync {
     /// # Errors
     /// `Unsupported` with the reason of the probe; [`System`](crate::Kind::System).
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>>;
+
+    /// Makes again what says whose root it is and what was settled when it was made, where that is missing or cannot be
+    /// read though layers lie there. Says what was wrong; none where nothing is, or nothing lies there. Never called but
+    /// for a person who wants the root repaired.
+    ///
+    /// # Errors
+    /// `Unsupported` where it cannot be told what was settled, with what to do; [`System`](crate::Kind::System).
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>>;
 }

@@ -14,6 +14,7 @@ use crate::config::{Config, Origin, Setting};
 use crate::db::Database;
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files::Folders;
+use crate::model::Finding;
 use crate::rebuild;
 use crate::store::{Inner, StoreOptions};
 
@@ -118,6 +119,35 @@ pub(crate) fn driver_without_database(options: &StoreOptions, root: &Dir) -> Res
     let choice = Choice { config, registry, root, first: bound.first };
     let selected = choice.select(choice.present()?)?;
     selected.factory.open(&open_options(config, &*selected.factory)?).explain(OPERATION, "")
+}
+
+/// Has the driver of a store make its own record of its root again, where that is lost.
+pub(crate) fn repair_driver_root(options: &StoreOptions, root: &Dir) -> Result<Option<Finding>> {
+    const OPERATION: &str = "repair root";
+    let registry = &options.registry;
+    let (config, _) = prepared(options.config.clone(), registry)?;
+    let choice = Choice { config: &config, registry, root, first: true };
+    let held = match Database::open(root).and_then(|database| database.map_or(Ok(None), |db| db.driver())) {
+        Ok(held) => held,
+        // It is made again by the driver that has something there.
+        Err(error) if error.kind() == Kind::Corrupt => None,
+        Err(error) => return Err(error),
+    };
+    let name = match held.or_else(|| config.driver.value.clone()) {
+        Some(name) => Some(name),
+        None => choice.present()?.pop(),
+    };
+    // A driver that is not known, or of several, is what opening tells of. Nothing is probed: that needs the record.
+    let Some(factory) = name.and_then(|name| registry.get(&name).ok()) else { return Ok(None) };
+    let open = open_options(&config, &**factory)?;
+    let repaired = factory.repair_root(&open).explain(OPERATION, open.root.display())?;
+    Ok(repaired.map(|message| Finding {
+        kind: "driver-root",
+        name: factory.name().to_owned(),
+        message,
+        images: Vec::new(),
+        repaired: true,
+    }))
 }
 
 /// What the choice of a driver depends on.

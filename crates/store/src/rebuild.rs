@@ -17,7 +17,7 @@ use crate::db::{Database, Durability, containers, damage, images, layers, now};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::files::Folders;
 use crate::mirror::{self, ContainerRecord, ImageRecord, LayerRecord, NamesRecord};
-use crate::model::{Container, LayerKind, LayerState, Rebuilt};
+use crate::model::{Container, Finding, LayerKind, LayerState, Rebuilt};
 use crate::open;
 use crate::store::{Store, StoreOptions};
 
@@ -26,6 +26,23 @@ const OPERATION: &str = "rebuild database";
 const FILES: [&str; 3] = ["layerstore.db", "layerstore.db-wal", "layerstore.db-shm"];
 
 impl Store {
+    /// Has the driver make the record of its own root again where that is missing or torn, and says so: without it the
+    /// store cannot be opened, nor its database be made again. To be called before [`Store::repair_database`].
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::Kind::Unsupported) where only somebody else can say what was in it, with who.
+    pub fn repair_root(options: &StoreOptions) -> Result<Option<Finding>> {
+        let path = &options.config.graphroot.value;
+        if !sys::fs::exists(path).explain(OPERATION, path.display())? {
+            return Ok(None);
+        }
+        let root = Dir::open(path).explain(OPERATION, path.display())?;
+        if !is_ours(&root)? {
+            return Ok(None);
+        }
+        open::repair_driver_root(options, &root)
+    }
+
     /// Makes the metadata database of a store again if it is lost or damaged, from the records that lie beside the
     /// data. None when it is sound. To be called while the store is not open in this process.
     ///

@@ -157,6 +157,77 @@ fn a_database_with_values_that_cannot_be_read_is_made_again(#[case] statement: &
 }
 
 #[rstest]
+fn the_drivers_own_record_is_made_again(
+    #[values("overlay2", "vfs")] driver: &str,
+    #[values("missing", "empty", "half", "directory")] harm: &str,
+    #[values(false, true)] boot: bool,
+    #[values(false, true)] without_database: bool,
+) {
+    let scratch = Scratch::new();
+    let options = || StoreOptions { config: scratch.config(driver), registry: registry() };
+    let store = scratch.open(driver);
+    let image = small();
+    image.pull(&store, &["small"]).unwrap();
+    drop(store);
+    let path = scratch.root().join(driver).join("driver.json");
+    let sound = std::fs::read(&path).unwrap();
+    match harm {
+        "half" => std::fs::write(&path, &sound[..sound.len() / 2]).unwrap(),
+        "empty" => std::fs::write(&path, "").unwrap(),
+        _ => remove(&path),
+    }
+    if harm == "directory" {
+        directory(&path, &path);
+    }
+    if boot {
+        std::fs::remove_dir_all(scratch.path().join("run")).unwrap();
+    }
+    let error = open(scratch.config(driver)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().unwrap().contains("check --repair"), "{error}");
+    if without_database {
+        remove(&scratch.root().join("layerstore.db"));
+    }
+    let found = Store::repair_root(&options()).unwrap().unwrap();
+    assert!(found.repaired && found.message.contains("driver.json"), "{found:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), sound);
+    assert_eq!(Store::repair_root(&options()).unwrap(), None);
+    assert_eq!(Store::repair_database(&options()).unwrap().is_some(), without_database);
+    let store = scratch.open(driver);
+    assert!(check(&store, true).findings.is_empty());
+    assert_eq!(exported(&store, "small"), image.tars());
+}
+
+#[test]
+fn a_driver_takes_no_root_that_is_not_its_own() {
+    let scratch = Scratch::new();
+    filled(&scratch);
+    let folder = scratch.root().join("overlay2");
+    // Layers of a later version.
+    remove(&folder.join("driver.json"));
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let record = entry.unwrap().path().join("layer.json");
+        if let Ok(text) = std::fs::read_to_string(&record) {
+            std::fs::write(&record, text.replace("\"version\":1", "\"version\":2")).unwrap();
+        }
+    }
+    let error = Store::repair_root(&options(&scratch)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    assert!(!folder.join("driver.json").exists());
+    // Somebody else's data.
+    remove(&folder);
+    std::fs::create_dir_all(folder.join("photos")).unwrap();
+    assert_eq!(Store::repair_root(&options(&scratch)).unwrap(), None);
+    assert_eq!(open(scratch.config("overlay2")).unwrap_err().kind(), Kind::InvalidInput);
+    // Another driver's, and what a later program wrote.
+    for text in [r#"{"driver":"vfs","version":1}"#, r#"{"driver":"overlay2","version":2}"#] {
+        std::fs::write(folder.join("driver.json"), text).unwrap();
+        assert_eq!(Store::repair_root(&options(&scratch)).unwrap(), None);
+        assert_eq!(std::fs::read_to_string(folder.join("driver.json")).unwrap(), text);
+    }
+}
+
+#[rstest]
 #[case::container(|_: &Scratch, layer: &str| format!("containers/{layer}.json"))]
 #[case::layer(|scratch: &Scratch, _: &str| {
     let names = listing(scratch.root().join("records"));

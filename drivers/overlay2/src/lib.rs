@@ -54,4 +54,8 @@ impl DriverFactory for Overlay2 {
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
         Ok(Arc::new(driver::OverlayDriver::open(open)?))
     }
+
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+        probe::repair_root(open)
+    }
 }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use layerstore_changeset::encoding::overlay::Namespace;
-use layerstore_driver::layout::{Memo, Operation, Scratch};
+use layerstore_driver::layout::{Layout, Memo, Operation, Scratch};
 use layerstore_driver::mount;
 use layerstore_driver::plan::{IdMap, IdMapping, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{Kind, MountFlags, MountPlan, OpenOptions, Probe, Result};
@@ -16,6 +16,7 @@ use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{self as sys, DeviceId, Dir, Errno};
 
 use crate::NAME;
+use crate::layout::{self, FORMAT};
 
 /// What was found out about a root that can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,44 @@ pub(crate) fn examine(open: &OpenOptions, operation: Operation<'_>) -> Result<Re
     }
     let scratch = Scratch::new(&open.root).map_err(|error| operation.system(error))?;
     Ok(try_all(&scratch, settled))
+}
+
+/// Makes the record of a root again that has lost it.
+pub(crate) fn repair_root(open: &OpenOptions) -> Result<Option<String>> {
+    Layout::repair_root(&open.root, FORMAT, &|| Ok(layout::settings(lost_namespace(open)?).to_vec()))
+}
+
+/// Where the kernel keeps its marks in the layers of a root that does not say so any more.
+///
+/// The marks themselves are no witness: containers can set those of users. But `trusted` ones are what root of the
+/// first user namespace has, and all others have those of users; so whose the root is says which.
+fn lost_namespace(open: &OpenOptions) -> Result<Namespace> {
+    let operation = Operation::new(NAME, "repair root");
+    let system = |error| operation.system(error);
+    if let Some((user, _)) = Memo::new(&open.root, &open.runroot).get::<(bool, bool)>(FOUND) {
+        return Ok(if user { Namespace::User } else { Namespace::Trusted });
+    }
+    let scratch = Scratch::new(&open.root).map_err(system)?;
+    let owner = Dir::open(&open.root).and_then(|root| root.stat_self()).map_err(system)?.uid;
+    if scratch.set_attribute(&format!("{}layerstore", Namespace::Trusted.prefix())).is_ok() {
+        return Ok(if owner == 0 { Namespace::Trusted } else { Namespace::User });
+    }
+    // Whom the owner is outside of this user namespace: `INSIDE OUTSIDE COUNT` of uids in each line.
+    let map = sys::fs::read("/proc/self/uid_map", 64 << 10).map_err(system)?;
+    let map = String::from_utf8_lossy(&map).into_owned();
+    let is_root_outside = map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().unwrap_or(0));
+        let (inside, outside) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        outside == 0 && inside == owner
+    });
+    if is_root_outside {
+        let message = "the root belongs to root outside of this user namespace, whose layers keep marks that cannot be \
+                       seen here";
+        return Err(operation
+            .error(Kind::Unsupported, message)
+            .with_hint("repair it as root in the first user namespace"));
+    }
+    Ok(Namespace::User)
 }
 
 /// Remembers what was found about a root that is open now: probing alone leaves nothing.

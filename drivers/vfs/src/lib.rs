@@ -15,6 +15,7 @@ mod probe;
 
 use std::sync::Arc;
 
+use layerstore_driver::layout::Layout;
 use layerstore_driver::{Driver, DriverFactory, OpenOptions, OptionSpec, Probe, Result};
 
 /// The driver's name.
@@ -51,5 +52,10 @@ impl DriverFactory for Vfs {
 
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
         Ok(Arc::new(driver::VfsDriver::open(open)?))
+    }
+
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+        // Nothing was settled.
+        Layout::repair_root(&open.root, layout::FORMAT, &|| Ok(Vec::new()))
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use layerstore_changeset::encoding::Encoding;
 use layerstore_changeset::tree::{self, ApplyOptions, LayerTree, View};
 use layerstore_changeset::{ChangeSink, ChangeSource};
-use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Operation, Scratch};
+use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Operation, Scratch};
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::sys::{self, Dir};
 use layerstore_driver::{
@@ -26,6 +26,7 @@ use layerstore_driver::{
 
 const NAME: &str = "plain";
 const TREE: &[u8] = b"tree";
+const FORMAT: Format = Format { driver: NAME, version: 1, reserved: &[] };
 
 /// Makes `plain` drivers.
 #[derive(Debug, Clone, Copy)]
@@ -71,14 +72,18 @@ impl DriverFactory for Plain {
         if let Probe::Unusable { reason, .. } = self.probe(open)? {
             return Err(Operation::new(NAME, "open").error(Kind::Unsupported, reason));
         }
-        let format = Format { driver: NAME, version: 1, reserved: &[] };
         let scratch = Scratch::new(&open.root).map_err(|error| Operation::new(NAME, "open").system(error))?;
         Ok(Arc::new(PlainDriver {
-            layers: Layers::open(open, format, &[])?,
+            layers: Layers::open(open, FORMAT, &[])?,
             id_mapped: scratch.can_map_ids(),
             devices: scratch.can_make_devices(),
             privileged_xattrs: scratch.can_set_privileged_xattrs(),
         }))
+    }
+
+    // Nothing was settled when the root was made, so nothing has to be found out.
+    fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
+        Layout::repair_root(&open.root, FORMAT, &|| Ok(Vec::new()))
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn df(session: &Session) -> Result<()> {
 
 pub(super) fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
     arguments.from.iter().try_for_each(|source| typed::reference("check", source))?;
+    let root = if arguments.repair { session.repair_root()? } else { None };
     let rebuilt = if arguments.repair { session.repair_database()? } else { None };
     let options = CheckOptions { quick: arguments.quick, repair: arguments.repair };
     let store = session.store()?;
@@ -75,6 +76,7 @@ pub(super) fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
         store.restore(&mut report, source, &session.context)?;
     }
     report.rebuilt = rebuilt;
+    report.findings.splice(..0, root);
     session.print(&report, |report| {
         if let Some(rebuilt) = &report.rebuilt {
             line(format_args!(

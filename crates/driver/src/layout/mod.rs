@@ -30,6 +30,7 @@
 //! [`Layers`] adds what the contract says of states, children, mounts and locks; a driver fills in what it keeps
 //! in a layer's directory.
 
+mod again;
 mod compare;
 mod count;
 mod layers;

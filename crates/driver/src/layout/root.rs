@@ -9,16 +9,19 @@ use crate::driver::{LayerInfo, LayerState};
 use crate::error::{Error, Kind, Result};
 use crate::id::LayerId;
 
+use super::again;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
 use super::scratch::{self, Scratch};
 
 /// The record of the root itself.
-const ROOT_RECORD: &str = "driver.json";
+pub(super) const ROOT_RECORD: &str = "driver.json";
 /// Names in a root that the kit keeps for itself.
-const RESERVED: [&str; 4] = [ROOT_RECORD, "applying", "staging", "trash"];
+pub(super) const RESERVED: [&str; 4] = [ROOT_RECORD, "applying", "staging", "trash"];
 /// The directory of markers in a layer's directory.
 const CHILDREN: &[u8] = b"children";
+/// What a person can do about a root without its record.
+const AGAIN: &str = "`layerstore check --repair` makes it again";
 /// Longest root record, in bytes.
 const LIMIT: usize = 64 << 10;
 
@@ -34,11 +37,11 @@ pub struct Format {
 }
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct RootRecord {
-    driver: String,
-    version: u32,
+pub(super) struct RootRecord {
+    pub(super) driver: String,
+    pub(super) version: u32,
     #[serde(default)]
-    settings: BTreeMap<String, String>,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// An open root.
@@ -89,7 +92,7 @@ impl Layout {
     /// # Errors
     /// `InvalidInput` for a directory that holds something else or another driver's layers, `Unsupported` for
     /// another version, `Corrupt`, `System`.
-    pub fn open(path: &Path, format: Format, settings: &[(&str, String)]) -> Result<Self> {
+    pub fn open(path: &Path, format: Format, settings: &[(&'static str, String)]) -> Result<Self> {
         let operation = Operation::new(format.driver, "open root");
         let system = |error| operation.system(error);
         sys::fs::make_dirs(path, 0o700).map_err(system)?;
@@ -357,24 +360,48 @@ pub(super) fn drop_marker(parent: &Dir, name: &str) -> sys::Result<()> {
     }
 }
 
-fn read_root(root: &Dir, operation: Operation<'_>) -> Result<Option<RootRecord>> {
-    let text =
-        match root.open_file(ROOT_RECORD.as_bytes()).and_then(|mut file| file.read_to_end_limited(LIMIT)) {
-            Ok(text) => text,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(operation.system(error)),
-        };
-    serde_json::from_slice(&text).map(Some).map_err(|error| {
-        let message = format!("the record {} cannot be read: {error}", root.show(ROOT_RECORD.as_bytes()));
-        operation.error(Kind::Corrupt, message)
-    })
+/// Reads the record of a root; none where there is none.
+pub(super) fn read_root(root: &Dir, operation: Operation<'_>) -> Result<Option<RootRecord>> {
+    let name = ROOT_RECORD.as_bytes();
+    let damaged = |why: String| {
+        let message = format!("the record {} cannot be read: {why}", root.show(name));
+        operation.error(Kind::Corrupt, message).with_hint(AGAIN)
+    };
+    match root.open_file(name).and_then(|mut file| file.read_to_end_limited(LIMIT)) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| damaged(error.to_string())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => match root.try_stat(name) {
+            Ok(Some(stat)) if stat.kind != FileType::Regular => Err(damaged("it is not a file".to_owned())),
+            _ => Err(operation.system(error)),
+        },
+    }
+}
+
+/// Writes the record of a root, durably.
+pub(super) fn write_root(
+    root: &Dir,
+    format: Format,
+    settings: impl IntoIterator<Item = (&'static str, String)>,
+    operation: Operation<'_>,
+) -> Result<RootRecord> {
+    let record = RootRecord {
+        driver: format.driver.to_owned(),
+        version: format.version,
+        settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    };
+    let text = serde_json::to_vec(&record)
+        .map_err(|error| operation.error(Kind::System, format!("write the root's record: {error}")))?;
+    sys::fs::write_atomic(root, ROOT_RECORD.as_bytes(), &text, 0o600)
+        .and_then(|()| root.sync())
+        .map_err(|error| operation.system(error))?;
+    Ok(record)
 }
 
 /// Makes an empty directory a root: its record is the first thing in it.
 fn initialise(
     root: &Dir,
     format: Format,
-    settings: &[(&str, String)],
+    settings: &[(&'static str, String)],
     operation: Operation<'_>,
 ) -> Result<RootRecord, Error> {
     let system = |error| operation.system(error);
@@ -389,6 +416,13 @@ fn initialise(
     let foreign =
         |name: &[u8]| name != b"lost+found" && !name.starts_with(b".driver.json") && !name.starts_with(probe);
     if let Some(entry) = root.entries().map_err(system)?.iter().find(|entry| foreign(&entry.name)) {
+        if again::is_ours(root, format, operation)? {
+            let message = format!(
+                "the record {} is missing, but what it belongs to is there",
+                root.show(ROOT_RECORD.as_bytes())
+            );
+            return Err(operation.error(Kind::Corrupt, message).with_hint(AGAIN));
+        }
         let message = format!(
             "{} is not a root of this program, and it is not empty: it holds {}",
             root.show(b""),
@@ -401,15 +435,8 @@ fn initialise(
     if root.stat_self().map_err(system)?.mode != 0o700 {
         root.set_mode_self(0o700).map_err(system)?;
     }
-    let record = RootRecord {
-        driver: format.driver.to_owned(),
-        version: format.version,
-        settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
-    };
-    let text = serde_json::to_vec(&record)
-        .map_err(|error| operation.error(Kind::System, format!("write the root's record: {error}")))?;
-    sys::fs::write_atomic(root, ROOT_RECORD.as_bytes(), &text, 0o600).map_err(system)?;
-    root.sync().map_err(system)?;
+    let settings = settings.iter().map(|(key, value)| (*key, value.clone()));
+    let record = write_root(root, format, settings, operation)?;
     // From here on probes lie in `staging`: what one left that died is looked for now and never again.
     if let Err(error) = Scratch::sweep(root) {
         tracing::warn!(%error, "could not remove old scratch directories");
