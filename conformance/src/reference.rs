@@ -15,7 +15,7 @@ use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Operation}
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::{
     Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Error, Kind, LayerId,
-    LayerInfo, LayerState, Leases, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe,
+    LayerInfo, LayerState, Leases, Look, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe,
     Recovered, Result, Usage,
 };
 use layerstore_sys::{self as sys, Dir};
@@ -237,8 +237,8 @@ impl Driver for Reference {
         self.layers.sync(id, self.layers.operation("sync"))
     }
 
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        self.layers.recover(is_live, &NoHooks, self.layers.operation("recover"))
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>> {
+        self.layers.recover(is_live, look, &NoHooks, self.layers.operation("recover"))
     }
 }
 

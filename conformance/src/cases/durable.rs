@@ -7,6 +7,7 @@ use layerstore_changeset::{ChangeSource, Item};
 
 use super::prelude::*;
 use crate::script::ScriptSource;
+use layerstore_driver::Look;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -138,7 +139,7 @@ fn kill_in(bench: &Bench, action: &str, arguments: &[&str], delay: u64) -> Outco
 /// Opens the root as the next process would, and recovers.
 fn recovered(bench: &Bench) -> Outcome<std::sync::Arc<dyn Driver>> {
     let driver = bench.reopen()?;
-    driver.recover(&|_| false)?;
+    driver.recover(&|_| false, Look::Leftovers)?;
     Ok(driver)
 }
 
@@ -292,7 +293,7 @@ fn live_ids_are_left_alone(bench: &Bench) -> Outcome {
     child.expect("half")?;
     let other = bench.reopen()?;
     // The other process is alive and well: neither what it claims nor anything else may be touched.
-    other.recover(&|layer| *layer == mine)?;
+    other.recover(&|layer| *layer == mine, Look::Leftovers)?;
     child.go()?;
     child.finish()?;
     let view = bench.view(&mine)?;
@@ -302,7 +303,7 @@ fn live_ids_are_left_alone(bench: &Bench) -> Outcome {
         view.names()
     );
     other.seal(&mine, None, &Context::new())?;
-    other.recover(&|_| false)?;
+    other.recover(&|_| false, Look::Leftovers)?;
     bench.view(&mine)?.ensure_same(&view, "a whole layer after a recovery")
 }
 
@@ -318,13 +319,13 @@ fn second_recover_finds_nothing(bench: &Bench) -> Outcome {
         kill_in(bench, action, &[&name, "base"], 500)?;
     }
     let driver = bench.reopen()?;
-    let first = driver.recover(&|_| false)?;
+    let first = driver.recover(&|_| false, Look::Leftovers)?;
     for found in &first {
         ensure!(!found.what.trim().is_empty(), "recovery does not say what it found: {found:?}");
     }
-    let second = driver.recover(&|_| false)?;
+    let second = driver.recover(&|_| false, Look::Leftovers)?;
     ensure!(second.is_empty(), "a second recovery finds {second:?} after {first:?}");
-    let third = bench.reopen()?.recover(&|_| false)?;
+    let third = bench.reopen()?.recover(&|_| false, Look::Leftovers)?;
     ensure!(third.is_empty(), "a recovery by another handle finds {third:?}");
     Ok(())
 }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use layerstore_changeset::{ChangeSink, ChangeSource};
 use layerstore_driver::{
     Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, LayerId, LayerInfo, Leases,
-    MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe, Recovered, Registry, Result, Usage,
+    Look, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe, Recovered, Registry, Result,
+    Usage,
 };
 
 use crate::cases::content;
@@ -145,8 +146,13 @@ pub trait Sabotage: Debug + Default + Send + Sync + 'static {
         driver.sync(id)
     }
 
-    fn recover(&self, driver: &dyn Driver, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        driver.recover(is_live)
+    fn recover(
+        &self,
+        driver: &dyn Driver,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        look: Look,
+    ) -> Result<Vec<Recovered>> {
+        driver.recover(is_live, look)
     }
 
     fn open(&self, factory: &dyn DriverFactory, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
@@ -303,8 +309,8 @@ impl<S: Sabotage> Driver for Broken<S> {
         self.sabotage.sync(&*self.inner, id)
     }
 
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        self.sabotage.recover(&*self.inner, is_live)
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>> {
+        self.sabotage.recover(&*self.inner, is_live, look)
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerstore_driver::{
-    Capabilities, Context, CreateOptions, Driver, Kind, LayerId, LayerInfo, Recovered, Result, Usage,
+    Capabilities, Context, CreateOptions, Driver, Kind, LayerId, LayerInfo, Look, Outcome, Recovered, Result,
+    Usage,
 };
 
 use super::{Create, Sabotage, Saboteur, broken, hold};
@@ -125,9 +126,18 @@ impl Sabotage for ForgetsLayers {
 struct AlwaysFinds;
 
 impl Sabotage for AlwaysFinds {
-    fn recover(&self, driver: &dyn Driver, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        let mut found = driver.recover(is_live)?;
-        found.push(Recovered { id: None, what: "looked at everything once more".to_owned() });
+    fn recover(
+        &self,
+        driver: &dyn Driver,
+        is_live: &dyn Fn(&LayerId) -> bool,
+        look: Look,
+    ) -> Result<Vec<Recovered>> {
+        let mut found = driver.recover(is_live, look)?;
+        found.push(Recovered {
+            id: None,
+            what: "looked at everything once more".to_owned(),
+            outcome: Outcome::Repaired,
+        });
         Ok(found)
     }
 }

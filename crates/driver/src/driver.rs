@@ -153,7 +153,16 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`System`](crate::Kind::System).
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>>;
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>>;
+}
+
+/// How much a recovery looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What dead processes left, and every layer only where a power cut may have torn it: once after a boot.
+    Leftovers,
+    /// Every layer, whenever it was looked at before: a person wants a repair of what somebody damaged.
+    Everything,
 }
 
 /// What a difference is taken against.
@@ -205,4 +214,17 @@ pub struct Recovered {
     pub id: Option<LayerId>,
     /// What was found and done about it, for a person.
     pub what: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What a recovery did about something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Something of a layer that is there was wrong, and is right now.
+    Repaired,
+    /// What belongs to no layer was taken away: nothing was wrong with any, and its remover may be alive.
+    Tidied,
+    /// Nothing.
+    LeftAlone,
 }

@@ -22,7 +22,7 @@ pub mod plan;
 pub mod registry;
 
 pub use capability::Capabilities;
-pub use driver::{Base, CreateOptions, Driver, LayerInfo, LayerState, Recovered};
+pub use driver::{Base, CreateOptions, Driver, LayerInfo, LayerState, Look, Outcome, Recovered};
 pub use error::{Error, Kind, Result};
 pub use factory::{DriverFactory, OpenOptions, Probe};
 pub use flags::MountFlags;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Memo, Scratch, random_name};
 use layerstore_driver::{
-    Base, DriverOptions, Error, Kind, LayerId, LayerState, OpenOptions, Recovered, Result, Usage,
+    Base, DriverOptions, Error, Kind, LayerId, LayerState, Look, OpenOptions, Recovered, Result, Usage,
 };
 use layerstore_sys::{self as sys, Dir};
 use rstest::rstest;
@@ -46,7 +46,7 @@ fn remove(layers: &Layers, name: &str) -> Result<()> {
 }
 
 fn recover(layers: &Layers) -> Vec<Recovered> {
-    layers.recover(&|_| false, &NoHooks, layers.operation("recover")).unwrap()
+    layers.recover(&|_| false, Look::Leftovers, &NoHooks, layers.operation("recover")).unwrap()
 }
 
 struct NoHooks;

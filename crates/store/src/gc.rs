@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
+use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState, Look};
 use layerstore_sys::lock::Lock;
 use layerstore_sys::{self as sys, Dir};
 
@@ -49,7 +49,9 @@ impl Store {
             for name in layerstore_driver::layout::Scratch::sweep(root).explain(OPERATION, "")? {
                 gc.note("leftover", name, "a process died while it tried what the file system can do", 0);
             }
-            for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
+            for recovered in
+                self.driver().recover(&|id| self.is_live(id), Look::Leftovers).explain(OPERATION, "")?
+            {
                 let name = recovered.id.map_or_else(|| self.driver().name().to_owned(), |id| id.to_string());
                 gc.note("leftover", name, recovered.what, 0);
             }

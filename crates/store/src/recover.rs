@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState};
+use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState, Look};
 use layerstore_sys::Dir;
 
 use crate::db::layers::{Kept, LayerOrigin, LayerRow};
@@ -55,7 +55,9 @@ impl Store {
             found.push(format!("a removal could not be finished: {error}"));
         }
         if first || dead {
-            for recovered in self.driver().recover(&|id| self.is_live(id)).explain(OPERATION, "")? {
+            for recovered in
+                self.driver().recover(&|id| self.is_live(id), Look::Leftovers).explain(OPERATION, "")?
+            {
                 let layer = recovered.id.map(|id| format!("layer {id}: ")).unwrap_or_default();
                 found.push(format!("{layer}{}", recovered.what));
             }

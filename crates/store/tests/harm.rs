@@ -17,6 +17,10 @@ fn options(scratch: &Scratch) -> StoreOptions {
     StoreOptions { config: scratch.config("overlay2"), registry: registry() }
 }
 
+fn kinds(check: &Check) -> Vec<&str> {
+    check.findings.iter().map(|finding| finding.kind).collect()
+}
+
 /// A store with an image and a container that changed something.
 fn filled(scratch: &Scratch) -> (Memory, layerstore::Container) {
     let store = scratch.open("overlay2");
@@ -390,4 +394,39 @@ fn what_is_no_layer_stops_no_recovery(
     store.gc(false).unwrap();
     assert!(stray.symlink_metadata().is_err());
     untouched();
+}
+
+/// In the boot in which the store was made and looked at already.
+#[rstest]
+fn short_names_of_layers_are_made_again_by_a_repair(
+    #[values("removed", "emptied", "elsewhere")] harm: &str,
+    #[values(false, true)] told: bool,
+) {
+    let scratch = Scratch::new();
+    let (image, _) = filled(&scratch);
+    let links = scratch.root().join("overlay2/l");
+    let names = listing(&links);
+    remove(&links);
+    if harm != "removed" {
+        std::fs::create_dir(&links).unwrap();
+    }
+    if harm == "elsewhere" {
+        for name in &names {
+            symlink(&links.join(name), Path::new("../nowhere/diff"));
+        }
+    }
+    let store = scratch.open("overlay2");
+    if told {
+        // Marked as damaged, which the repair takes back.
+        assert!(!check(&store, false).findings.is_empty());
+    }
+    let repaired = check(&store, true);
+    assert!(kinds(&repaired).contains(&"driver-repaired"), "{:?}", repaired.findings);
+    assert!(repaired.findings.iter().all(|finding| finding.repaired), "{:?}", repaired.findings);
+    assert_eq!(listing(&links), names);
+    assert!(check(&store, true).findings.is_empty());
+    assert_eq!(exported(&store, "small"), image.tars());
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
+    store.unmount("box", None).unwrap();
 }

@@ -6,8 +6,8 @@ use layerstore_changeset::tree::{self, Applied, ApplyOptions, PathChange, Usage,
 use layerstore_changeset::{ChangeSink, ChangeSource, Context};
 use layerstore_driver::layout::{Layer, Layers, Operation};
 use layerstore_driver::{
-    Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, Leases, MountPlan, OpenOptions,
-    PlanOptions, Recovered, Result,
+    Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, Leases, Look, MountPlan,
+    OpenOptions, PlanOptions, Recovered, Result,
 };
 use layerstore_sys as sys;
 use layerstore_sys::fsinfo::FsInfo;
@@ -252,7 +252,7 @@ impl Driver for OverlayDriver {
         self.layers.sync(id, self.layers.operation("sync layer"))
     }
 
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        self.layers.recover(is_live, &Repair { layers: &self.layers }, self.layers.operation("recover"))
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>> {
+        self.layers.recover(is_live, look, &Repair { layers: &self.layers }, self.layers.operation("recover"))
     }
 }

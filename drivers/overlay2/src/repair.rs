@@ -1,7 +1,7 @@
 //! What recovery adds for this driver: short names that lead nowhere, and files that a power cut tore.
 
 use layerstore_driver::layout::{Hooks, Layer, Layers, Operation};
-use layerstore_driver::{Recovered, Result};
+use layerstore_driver::{Outcome, Recovered, Result};
 use layerstore_sys::{self as sys, Dir};
 
 use crate::layout::{self, LINK, LINKS, LOWER, join};
@@ -110,6 +110,7 @@ impl Hooks for Repair<'_> {
             report.push(Recovered {
                 id: None,
                 what: format!("dropped the short name {LINKS}/{name} of no layer"),
+                outcome: Outcome::Tidied,
             });
         }
         Ok(report)

@@ -15,7 +15,7 @@ use layerstore_changeset::tree::{ChangeKind, LayerTree, measure};
 use layerstore_changeset::{Error as ChangeError, RelPath};
 use layerstore_driver::{
     Access, Base, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind,
-    LayerId, LayerState, MountPlan, OpenOptions, PlanOptions, Probe, Recovered,
+    LayerId, LayerState, Look, MountPlan, OpenOptions, PlanOptions, Probe, Recovered,
 };
 use layerstore_overlay2::Overlay2;
 use rstest::rstest;
@@ -94,11 +94,11 @@ impl Bench {
     fn reboot(&mut self) -> Vec<Recovered> {
         std::fs::remove_dir_all(self.base.join("run")).unwrap();
         self.driver = Overlay2.open(&open_options(&self.base)).unwrap();
-        self.driver.recover(&|_| false).unwrap()
+        self.driver.recover(&|_| false, Look::Leftovers).unwrap()
     }
 
     fn recover(&self) -> Vec<Recovered> {
-        self.driver.recover(&|_| false).unwrap()
+        self.driver.recover(&|_| false, Look::Leftovers).unwrap()
     }
 
     /// Nothing is left besides the layers and their short names.
@@ -340,7 +340,7 @@ fn a_layer_whose_apply_failed_is_good_for_removal_only() {
     assert_eq!(seal.kind(), Kind::Corrupt);
     assert!(seal.hint().unwrap().contains("remove"), "{seal:?}");
     // The one who works on it says so: it stays.
-    assert_eq!(bench.driver.recover(&|layer| *layer == id("child")).unwrap(), []);
+    assert_eq!(bench.driver.recover(&|layer| *layer == id("child"), Look::Leftovers).unwrap(), []);
     assert!(bench.driver.exists(&id("child")).unwrap());
     let found = bench.recover();
     assert_eq!(found.len(), 1, "{found:?}");

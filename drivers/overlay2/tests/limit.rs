@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use layerstore_driver::plan::{IdMap, IdMapping};
 use layerstore_driver::{
     Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
-    OpenOptions, PlanOptions,
+    Look, OpenOptions, PlanOptions,
 };
 use layerstore_overlay2::Overlay2;
 use layerstore_testkit::scratch::{FileSystem, Scratch};
@@ -135,7 +135,7 @@ fn a_limit_that_is_too_small_for_an_empty_layer_leaves_nothing() {
     assert_eq!(error.kind(), Kind::NoSpace, "{error}");
     assert!(!bench.driver.exists(&id("limited")).unwrap());
     bench.expect_counts(0, 1);
-    assert!(bench.driver.recover(&|_| false).unwrap().is_empty());
+    assert!(bench.driver.recover(&|_| false, Look::Leftovers).unwrap().is_empty());
 }
 
 #[rstest]
@@ -148,7 +148,7 @@ fn what_a_crash_leaves_of_a_full_layer_is_freed(#[case] place: &str) {
     let full = (0..64).any(|number| std::fs::write(layer.join(format!("diff/{number}")), &piece).is_err());
     assert!(full, "64 MiB went into 8 MiB");
     std::fs::rename(&layer, bench.root().join(place).join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")).unwrap();
-    let found = open(&bench.scratch.path()).recover(&|_| false).unwrap();
+    let found = open(&bench.scratch.path()).recover(&|_| false, Look::Leftovers).unwrap();
     assert!(found.iter().any(|found| found.id == Some(id("limited"))), "{found:?}");
     bench.expect_counts(0, 1);
     bench.driver.remove(&id("base")).unwrap();

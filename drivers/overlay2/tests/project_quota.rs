@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use layerstore_driver::{
     Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
-    OpenOptions, PlanOptions,
+    Look, OpenOptions, PlanOptions,
 };
 use layerstore_overlay2::Overlay2;
 use layerstore_sys::project::{self, Membership, Usage};
@@ -155,7 +155,7 @@ fn a_limit_that_is_too_small_for_an_empty_layer_leaves_nothing() {
     assert_eq!(error.kind(), Kind::NoSpace, "{error}");
     assert!(!bench.driver.exists(&id("limited")).unwrap());
     bench.expect_projects(&[]);
-    assert!(bench.driver.recover(&|_| false).unwrap().is_empty());
+    assert!(bench.driver.recover(&|_| false, Look::Leftovers).unwrap().is_empty());
 }
 
 #[rstest]
@@ -171,7 +171,7 @@ fn what_a_crash_leaves_of_a_full_layer_is_freed(#[case] place: &str, #[case] wit
     }
     std::fs::rename(&layer, bench.folder.path().join("root").join(place).join("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
         .unwrap();
-    let found = open(bench.folder.path()).recover(&|_| false).unwrap();
+    let found = open(bench.folder.path()).recover(&|_| false, Look::Leftovers).unwrap();
     assert!(found.iter().any(|found| without_record || found.id == Some(id("limited"))), "{found:?}");
     bench.expect_projects(&[]);
 }

@@ -7,7 +7,7 @@ use layerstore_changeset::{ChangeSink, ChangeSource, Context};
 use layerstore_driver::layout::{Hooks, Layer, Layers, Operation, Scratch};
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::{
-    Access, Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, LayerState, Leases,
+    Access, Base, Capabilities, CreateOptions, Driver, Kind, LayerId, LayerInfo, LayerState, Leases, Look,
     MountPlan, OpenOptions, PlanOptions, Probe, Recovered, Result,
 };
 use layerstore_sys::fsinfo::FsInfo;
@@ -246,8 +246,8 @@ impl Driver for VfsDriver {
         self.layers.sync(id, self.layers.operation("sync layer"))
     }
 
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        self.layers.recover(is_live, &Nothing, self.layers.operation("recover"))
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>> {
+        self.layers.recover(is_live, look, &Nothing, self.layers.operation("recover"))
     }
 }
 

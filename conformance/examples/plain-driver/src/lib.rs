@@ -19,7 +19,7 @@ use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Operation,
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::sys::{self, Dir};
 use layerstore_driver::{
-    Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Kind, LayerId,
+    Look,     Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Kind, LayerId,
     LayerInfo, LayerState, Leases, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe,
     Recovered, Result, Usage,
 };
@@ -257,8 +257,8 @@ impl Driver for PlainDriver {
         self.layers.sync(id, self.layers.operation("sync layer"))
     }
 
-    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
-        self.layers.recover(is_live, &NothingOutside, self.layers.operation("recover"))
+    fn recover(&self, is_live: &dyn Fn(&LayerId) -> bool, look: Look) -> Result<Vec<Recovered>> {
+        self.layers.recover(is_live, look, &NothingOutside, self.layers.operation("recover"))
     }
 }
 

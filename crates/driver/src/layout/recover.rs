@@ -10,11 +10,11 @@
 //! | after a reboot: a `sealed.json` that cannot be read | taken away: the layer was not sealed durably |
 //! | after a reboot: a `layer.json` that cannot be read, a missing parent | reported |
 //!
-//! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done): only a power cut can reorder what reached the disk.
+//! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done): only a power cut can reorder what reached the disk. A repair that a person wants looks again ([`Look::Everything`]).
 
 use layerstore_sys::{self as sys, Dir, lock::Lock};
 
-use crate::driver::{LayerState, Recovered};
+use crate::driver::{LayerState, Look, Outcome, Recovered};
 use crate::error::{Kind, Result};
 use crate::id::LayerId;
 
@@ -63,6 +63,7 @@ impl Layers {
     pub fn recover(
         &self,
         is_live: &dyn Fn(&LayerId) -> bool,
+        look: Look,
         hooks: &dyn Hooks,
         operation: Operation<'_>,
     ) -> Result<Vec<Recovered>> {
@@ -87,7 +88,7 @@ impl Layers {
         self.clear_applying(is_live, hooks, operation, &mut report)?;
         self.leases().sweep()?;
         let memo = self.memo();
-        if memo.get::<bool>(CHECKED) != Some(true) {
+        if look == Look::Everything || memo.get::<bool>(CHECKED) != Some(true) {
             self.check_all(is_live, hooks, operation, &mut report)?;
             memo.put(CHECKED, true);
         }
@@ -119,7 +120,7 @@ impl Layers {
                 Err(error) if matches!(error.errno(), sys::Errno::NOTDIR | sys::Errno::LOOP) => {
                     sys::remove::tree(from, name).map_err(|error| operation.system(error))?;
                     let what = "removed something that is no layer from where layers are made and freed";
-                    report.push(Recovered { id: None, what: what.to_owned() });
+                    report.push(Recovered { id: None, what: what.to_owned(), outcome: Outcome::Tidied });
                     continue;
                 }
                 Err(error) => return Err(operation.system(error)),
@@ -142,7 +143,7 @@ impl Layers {
             if empty {
                 continue;
             }
-            report.push(Recovered { id, what: what.to_owned() });
+            report.push(Recovered { id, what: what.to_owned(), outcome: Outcome::Tidied });
         }
         Ok(())
     }
@@ -168,7 +169,9 @@ impl Layers {
             }
             let what = "removed a layer into which a changeset was not applied to its end";
             match self.remove_half_applied(&id, hooks, operation) {
-                Ok(true) => report.push(Recovered { id: Some(id), what: what.to_owned() }),
+                Ok(true) => {
+                    report.push(Recovered { id: Some(id), what: what.to_owned(), outcome: Outcome::Tidied })
+                }
                 Ok(false) => {}
                 // Mounted by a person who looks into it: it is found again later.
                 Err(error) if error.kind() == Kind::InUse => {
@@ -194,7 +197,7 @@ impl Layers {
         self.remove_locked(id, lock, operation, |dir| hooks.forget(dir)).map(|()| true)
     }
 
-    /// Looks at every layer, once per boot.
+    /// Looks at every layer.
     fn check_all(
         &self,
         is_live: &dyn Fn(&LayerId) -> bool,
@@ -207,15 +210,32 @@ impl Layers {
                 continue;
             }
             let operation = operation.on(&id);
-            for what in self.check_layer(&id, hooks, operation)? {
-                report.push(Recovered { id: Some(id.clone()), what });
-            }
+            let mut rest = Vec::new();
+            let found = match self.check_layer(&id, hooks, operation, &mut rest) {
+                // Who removes a layer frees it under those who look at it.
+                Err(_) if !self.layout().exists(&id, operation)? => continue,
+                found => found?,
+            };
+            // One that was removed meanwhile had nothing wrong with it.
+            let outcome = match !found.is_empty() && self.layout().exists(&id, operation)? {
+                true => Outcome::Repaired,
+                false => Outcome::Tidied,
+            };
+            let told = found.into_iter().map(|what| (what, outcome)).chain(rest);
+            report.extend(told.map(|(what, outcome)| Recovered { id: Some(id.clone()), what, outcome }));
         }
         report.extend(hooks.sweep()?);
         Ok(())
     }
 
-    fn check_layer(&self, id: &LayerId, hooks: &dyn Hooks, operation: Operation<'_>) -> Result<Vec<String>> {
+    /// Looks at one layer; says what was put right, and in `rest` what else was found.
+    fn check_layer(
+        &self,
+        id: &LayerId,
+        hooks: &dyn Hooks,
+        operation: Operation<'_>,
+        rest: &mut Vec<(String, Outcome)>,
+    ) -> Result<Vec<String>> {
         let layout = self.layout();
         let mut found = Vec::new();
         let Some(dir) = layout.open_layer(id, operation)? else { return Ok(found) };
@@ -233,7 +253,7 @@ impl Layers {
             Err(error) => match error.kind() {
                 Kind::NotFound => return Ok(found),
                 Kind::Corrupt | Kind::Unsupported => {
-                    found.push(format!("left alone: {}", error.message()));
+                    rest.push((format!("left alone: {}", error.message()), Outcome::LeftAlone));
                     return Ok(found);
                 }
                 _ => return Err(error),
@@ -247,7 +267,9 @@ impl Layers {
                         found.push("made the marker in its parent again".to_owned());
                     }
                 }
-                None => found.push(format!("left alone: its parent {parent} is missing")),
+                None => {
+                    rest.push((format!("left alone: its parent {parent} is missing"), Outcome::LeftAlone))
+                }
             }
         }
         for (marker, child, token) in layout.markers(&layer.dir, operation)? {
@@ -258,7 +280,10 @@ impl Layers {
                 continue;
             }
             drop_marker(&layer.dir, &marker).map_err(|error| operation.system(error))?;
-            found.push(format!("dropped the marker of the child {child}, which does not exist"));
+            rest.push((
+                format!("dropped the marker of the child {child}, which does not exist"),
+                Outcome::Tidied,
+            ));
         }
         found.extend(hooks.repair(&layer)?);
         if let (Some(limit), LayerState::Writable) = (layer.record.limit, layer.state())

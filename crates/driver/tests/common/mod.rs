@@ -19,8 +19,8 @@ use layerstore_changeset::tree::{Applied, PathChange, Usage};
 use layerstore_changeset::{ChangeSink, ChangeSource, Context};
 use layerstore_driver::plan::{Bind, IdMap, IdMapping, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{
-    Access, Base, Capabilities, CreateOptions, Driver, Error, Kind, LayerId, LayerInfo, Leases, MountFlags,
-    MountPlan, PlanOptions, Recovered, Result,
+    Access, Base, Capabilities, CreateOptions, Driver, Error, Kind, LayerId, LayerInfo, Leases, Look,
+    MountFlags, MountPlan, PlanOptions, Recovered, Result,
 };
 use layerstore_sys::seccomp;
 
@@ -288,7 +288,7 @@ impl Driver for Plain {
     fn sync(&self, _: &LayerId) -> Result<()> {
         cannot()
     }
-    fn recover(&self, _: &dyn Fn(&LayerId) -> bool) -> Result<Vec<Recovered>> {
+    fn recover(&self, _: &dyn Fn(&LayerId) -> bool, _: Look) -> Result<Vec<Recovered>> {
         cannot()
     }
 }

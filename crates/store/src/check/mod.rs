@@ -15,7 +15,7 @@ mod mend;
 
 use layer::UNREADABLE;
 use layerstore_changeset::Context;
-use layerstore_driver::LayerId;
+use layerstore_driver::{LayerId, Look, Outcome, Recovered};
 use layerstore_image::Manifest;
 
 use crate::db::{Durability, damage, images, layers};
@@ -37,6 +37,9 @@ impl Store {
     pub fn check(&self, options: CheckOptions, context: &Context) -> Result<Check> {
         let mut checker = Checker { store: self, options, context, report: Check::default() };
         checker.database()?;
+        if options.repair {
+            checker.driver()?;
+        }
         checker.lost()?;
         checker.layers()?;
         checker.images()?;
@@ -76,6 +79,23 @@ impl Checker<'_> {
         })?;
         for message in problems {
             self.find("database", "layerstore.db", message, None, false);
+        }
+        Ok(())
+    }
+
+    /// Has the driver look at everything, before its layers are judged: what it can make again from its own records is
+    /// no damage of a layer.
+    fn driver(&mut self) -> Result<()> {
+        let store = self.store;
+        let recovered =
+            store.driver().recover(&|id| store.is_live(id), Look::Everything).explain(OPERATION, "")?;
+        // What it left alone is found, as damage of a layer, by the look at the layers.
+        for Recovered { id, what, outcome } in recovered {
+            if outcome != Outcome::Repaired {
+                continue;
+            }
+            let name = id.as_ref().map_or_else(|| store.driver().name().to_owned(), ToString::to_string);
+            self.find("driver-repaired", &name, what, id.as_ref(), true);
         }
         Ok(())
     }
