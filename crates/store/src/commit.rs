@@ -184,6 +184,7 @@ impl Store {
                     layers::claim(transaction, &completed.id, &chain_id)?;
                     return Ok((None, Vec::new()));
                 };
+                damage::mark_stray(transaction, &row.layer.id)?;
                 let mut doomed = Vec::new();
                 if row.layer.state == LayerState::Ready {
                     sessions::hold(transaction, session.id(), row.layer.id.as_str())?;

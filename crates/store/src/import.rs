@@ -279,8 +279,12 @@ impl Pull<'_> {
                     sessions::hold(transaction, self.session.id(), row.layer.id.as_str())?;
                     Ok(Claim::Held(row.layer.id, row.layer.size.unwrap_or(0)))
                 }
-                (LayerState::Staging, Some(session)) => Ok(Claim::Wait(session)),
+                (LayerState::Staging, Some(session)) if !damage::is_stray(transaction, &row.layer.id)? => {
+                    Ok(Claim::Wait(session))
+                }
                 _ => {
+                    // A repair is for what is marked, and would come back here for ever.
+                    damage::mark_stray(transaction, &row.layer.id)?;
                     sessions::hold(transaction, self.session.id(), row.layer.id.as_str())?;
                     Ok(Claim::Repair(Box::new(row)))
                 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a session whose lease nobody holds | its unfinished layers and its holds go |
 //! | a lease of a layer that nobody holds | a layer without a row goes; a seal without its row is noted |
+//! | a row on its way out, or being written by no session, on which something stands | marked as damaged |
 //! | a row on its way out that nobody works on | the layer goes |
 //! | first after a boot: a row whose layer is missing, torn or not sealed | marked as damaged, never removed |
 //! | first after a boot: a record of [`mirror`] that is missing or empty | written again |
@@ -31,10 +32,10 @@ impl Store {
     /// Clears leftovers of dead processes and returns what a person should know.
     pub(crate) fn recover(&self) -> Result<Vec<String>> {
         let first = self.inner().bound.first;
+        let mut found = self.mark_strays(OPERATION)?;
         let (sessions, doomed) = self.database().read(OPERATION, |connection| {
             Ok((sessions::of_processes(connection)?, layers::doomed(connection)?))
         })?;
-        let mut found = Vec::new();
         let mut dead = false;
         for session in &self.dead_among(OPERATION, sessions)? {
             dead = true;
@@ -67,6 +68,27 @@ impl Store {
             self.inner().bound.recovered(&self.inner().root)?;
         }
         Ok(found)
+    }
+
+    /// Marks layers as damaged whose rows no transaction of ours leaves so, before they are taken for leftovers: things
+    /// stand on them. Says which.
+    pub(crate) fn mark_strays(&self, operation: &'static str) -> Result<Vec<String>> {
+        if self.database().read(operation, damage::strays)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let strays = self.database().write_freeing(operation, Durability::Full, |transaction| {
+            let strays = damage::strays(transaction)?;
+            strays.iter().try_for_each(|row| damage::mark_stray(transaction, &row.layer.id))?;
+            Ok(strays)
+        })?;
+        let told = |row: LayerRow| {
+            format!(
+                "the layer {} was noted as unfinished or on its way out, and is neither: it counts as damaged until \
+                 `layerstore check --repair` has looked at it, or the image is pulled again",
+                row.layer.id
+            )
+        };
+        Ok(strays.into_iter().map(told).collect())
     }
 
     /// Those sessions whose processes died.

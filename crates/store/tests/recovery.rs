@@ -409,3 +409,43 @@ fn a_session_that_ends_while_a_store_is_opened_is_not_taken_for_dead() {
     assert!(listing(scratch.root().join("staging")).is_empty(), "it has ended");
     assert!(leftover.exists(), "nobody died");
 }
+
+/// Rows that somebody changed by hand: what stands on these layers keeps them.
+#[rstest]
+fn a_layer_that_is_unfinished_without_a_writer_ends_no_pull_in_a_loop(
+    #[values(
+        "state = 'staging'",
+        "state = 'deleting'",
+        "state = 'staging' WHERE parent IS NULL",
+        "state = 'deleting' WHERE parent IS NULL",
+        "state = 'deleting' WHERE parent IS NOT NULL",
+        "state = 'staging', session = 'gone'"
+    )]
+    change: &str,
+    #[values(false, true)] open_before: bool,
+    #[values(false, true)] pull: bool,
+) {
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    let image = small();
+    image.pull(&store, &["small"]).unwrap();
+    let options = ContainerOptions { name: Some("box".to_owned()), ..ContainerOptions::default() };
+    store.create_container("small", &options, &Context::new()).unwrap();
+    let before = store.driver().layers().unwrap().len();
+    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; UPDATE layers SET {change}")).unwrap();
+    drop(connection);
+    let store = if open_before { store } else { scratch.open("overlay2") };
+    assert_eq!(store.driver().layers().unwrap().len(), before, "what something stands on stays");
+    if pull {
+        image.pull(&store, &["small"]).unwrap();
+    }
+    let repaired =
+        store.check(CheckOptions { repair: true, ..CheckOptions::default() }, &Context::new()).unwrap();
+    assert!(repaired.findings.iter().all(|finding| finding.repaired), "{:?}", repaired.findings);
+    let found = store.check(CheckOptions::default(), &Context::new()).unwrap();
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert_eq!(exported(&store, "small"), image.tars());
+    store.mount("box", &MountOptions::default()).unwrap();
+    store.unmount("box", None).unwrap();
+}

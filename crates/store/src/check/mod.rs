@@ -36,6 +36,8 @@ impl Store {
     /// Only what keeps it from checking; what it finds is in the report.
     pub fn check(&self, options: CheckOptions, context: &Context) -> Result<Check> {
         let mut checker = Checker { store: self, options, context, report: Check::default() };
+        // Told below, as damaged layers, and put right there where they are sound.
+        self.mark_strays(OPERATION)?;
         checker.database()?;
         if options.repair {
             checker.driver()?;

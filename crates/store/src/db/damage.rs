@@ -16,6 +16,36 @@ pub(crate) fn mark(connection: &Connection, id: &LayerId) -> Result<()> {
         .explain("check", "")
 }
 
+/// What no transaction leaves: a layer that is being written by nobody, or one on its way out on which something
+/// stands. Its row was changed from outside.
+const STRAY: &str = "state <> 'ready' AND ( \
+     state = 'staging' AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = layers.session) \
+     OR state = 'deleting' AND (chain_id IS NOT NULL \
+         OR EXISTS (SELECT 1 FROM image_layers i WHERE i.layer = layers.id) \
+         OR EXISTS (SELECT 1 FROM containers u WHERE u.layer = layers.id) \
+         OR EXISTS (SELECT 1 FROM layers c WHERE c.parent = layers.id)))";
+
+/// Layers that are neither complete nor anybody's, see [`STRAY`].
+pub(crate) fn strays(connection: &Connection) -> Result<Vec<LayerRow>> {
+    many(connection, &format!("WHERE {STRAY}"), &[])
+}
+
+/// Whether a layer is one of these.
+pub(crate) fn is_stray(connection: &Connection, id: &LayerId) -> Result<bool> {
+    Ok(!many(connection, &format!("WHERE id = ? AND {STRAY}"), &[&id.as_str()])?.is_empty())
+}
+
+/// Marks such a layer as damaged: whether its content is what was recorded is to be seen.
+pub(crate) fn mark_stray(connection: &Connection, id: &LayerId) -> Result<()> {
+    connection
+        .execute(
+            &format!("UPDATE layers SET state = 'damaged', session = NULL WHERE id = ? AND {STRAY}"),
+            [id.as_str()],
+        )
+        .map(drop)
+        .explain("check", "")
+}
+
 /// Notes that a layer is sound again. What it came in is that of `done`, if it was brought in anew.
 pub(crate) fn clear(connection: &Connection, id: &LayerId, done: Option<&Completed>) -> Result<()> {
     const OPERATION: &str = "repair layer";
