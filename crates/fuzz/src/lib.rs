@@ -47,3 +47,8 @@ pub fn run(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     (target.run)(data);
 }
+
+/// Removes what targets keep from run to run; for who runs them in a process that ends.
+pub fn tidy_up() {
+    trees::tidy_up();
+}

@@ -28,6 +28,11 @@ struct Place {
 /// The place of the next run. A run that breaks a promise does not bring it back, so that the next has a new one.
 static PLACE: Mutex<Option<Place>> = Mutex::new(None);
 
+/// Removes the place: nobody does that for a static when the process ends.
+pub(crate) fn tidy_up() {
+    drop(PLACE.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 impl Place {
     /// Makes a place whose name is as long as the one that seeds aim at, and of this process alone.
     fn new() -> Self {

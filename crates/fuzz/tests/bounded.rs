@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         .iter()
         .map(|target| Trial::test(format!("nothing_breaks_{}", target.name), move || fuzz(target)))
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    layerstore_fuzz::tidy_up();
+    conclusion.exit_code()
 }
 
 fn number(name: &str, usual: u64) -> u64 {

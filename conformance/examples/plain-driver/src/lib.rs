@@ -19,8 +19,8 @@ use layerstore_driver::layout::{Format, Hooks, Layer, Layers, Layout, Operation,
 use layerstore_driver::plan::{Bind, Source};
 use layerstore_driver::sys::{self, Dir};
 use layerstore_driver::{
-    Look,     Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Kind, LayerId,
-    LayerInfo, LayerState, Leases, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe,
+    Access, Applied, Base, Capabilities, Context, CreateOptions, Driver, DriverFactory, Kind, LayerId,
+    LayerInfo, LayerState, Leases, Look, MountPlan, OpenOptions, OptionSpec, PathChange, PlanOptions, Probe,
     Recovered, Result, Usage,
 };
 
