@@ -21,6 +21,7 @@ use layerstore_driver::{
 use layerstore_sys::{self as sys, Dir};
 
 const NAME: &str = "reference";
+const FORMAT: Format = Format { driver: NAME, version: 1, reserved: &[] };
 const TREE: &[u8] = b"tree";
 
 /// Makes reference drivers.
@@ -64,13 +65,11 @@ impl DriverFactory for Factory {
     }
 
     fn open(&self, open: &OpenOptions) -> Result<Arc<dyn Driver>> {
-        let format = Format { driver: NAME, version: 1, reserved: &[] };
-        Ok(Arc::new(Reference { layers: Layers::open(open, format, &[])? }))
+        Ok(Arc::new(Reference { layers: Layers::open(open, FORMAT, &[])? }))
     }
 
     fn repair_root(&self, open: &OpenOptions) -> Result<Option<String>> {
-        let format = Format { driver: NAME, version: 1, reserved: &[] };
-        Layout::repair_root(&open.root, format, &|| Ok(Vec::new()))
+        Layout::repair_root(&open.root, FORMAT, &|| Ok(Vec::new()))
     }
 }
 

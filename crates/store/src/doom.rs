@@ -10,7 +10,7 @@ use layerstore_changeset::{Context, Digest};
 use layerstore_driver::{Kind, LayerId};
 use rusqlite::{Connection, Transaction};
 
-use crate::db::{Durability, containers, images, layers, sessions};
+use crate::db::{Durability, containers, images, layers, removed, sessions};
 use crate::error::{Explain as _, Result};
 use crate::session::Lease;
 use crate::store::Store;
@@ -74,6 +74,7 @@ impl Store {
                     without_row.push(image);
                 }
             }
+            removed::clear_old(transaction)?;
             Ok((result, Going { images: unneeded, ..going }, without_row))
         };
         let ((result, going, _), leases) =

@@ -22,6 +22,7 @@ use crate::lookup;
 use crate::model::{LayerProgress, LayerStage, PushOptions};
 use crate::session::Session;
 use crate::store::Store;
+use crate::way::Way;
 
 const OPERATION: &str = "push";
 
@@ -165,7 +166,7 @@ impl Store {
                 })?;
                 let places = self.read_places(id)?;
                 let (root, _mount) = self.open_view(operation, id)?;
-                let mut tree = Tree { root, places, open: Vec::new() };
+                let mut tree = Tree { way: Way::new(root), places };
                 let mut open = |name: &[u8]| {
                     context.check()?;
                     tree.open(name)
@@ -256,10 +257,8 @@ fn unreadable(operation: &'static str, layer: &LayerRow, error: layerstore_chang
 /// Opens files of a view by the names that a record has for them. Nothing is followed: where a name leads
 /// through a symlink, the list of places says where the entry lies.
 struct Tree {
-    root: Dir,
+    way: Way,
     places: HashMap<RelPath, RelPath>,
-    /// The directories on the way to the file opened last: records go through a tree in order.
-    open: Vec<(Vec<u8>, Dir)>,
 }
 
 impl Tree {
@@ -270,13 +269,8 @@ impl Tree {
         let Some(file) = parts.pop() else {
             return Err(sys::Error::new("openat", "\"/\"", sys::Errno::ISDIR).into());
         };
-        let shared = self.open.iter().zip(&parts).take_while(|((open, _), part)| open == *part).count();
-        self.open.truncate(shared);
-        for part in parts.into_iter().skip(shared) {
-            let dir = self.open.last().map_or(&self.root, |(_, dir)| dir).open_dir(part)?;
-            self.open.push((part.to_vec(), dir));
-        }
-        Ok(self.open.last().map_or(&self.root, |(_, dir)| dir).open_file(file)?)
+        self.way.enter(&parts)?;
+        Ok(self.way.here().open_file(file)?)
     }
 }
 

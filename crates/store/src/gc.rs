@@ -150,18 +150,15 @@ impl Collector<'_> {
         let work = |transaction: &rusqlite::Connection| {
             let mut all = Vec::new();
             loop {
-                let mut free = layers::free(transaction)?;
-                free.retain(|row| !self.lost.needs(&row.layer.id));
-                let mounted: Vec<bool> =
-                    free.iter().map(|row| is_mounted(&row.layer.id)).collect::<Result<_>>()?;
-                let mut mounted = mounted.into_iter();
-                free.retain(|_| !mounted.next().unwrap_or_default());
-                if free.is_empty() {
-                    return Ok(all);
+                let before = all.len();
+                for row in layers::free(transaction)? {
+                    if !self.lost.needs(&row.layer.id) && !is_mounted(&row.layer.id)? {
+                        layers::doom(transaction, &row.layer.id)?;
+                        all.push(row);
+                    }
                 }
-                for row in free {
-                    layers::doom(transaction, &row.layer.id)?;
-                    all.push(row);
+                if all.len() == before {
+                    return Ok(all);
                 }
             }
         };

@@ -121,6 +121,7 @@ mod store;
 mod tree;
 mod unpack;
 mod verify;
+mod way;
 mod writeback;
 
 pub use config::{Config, Environment, Origin, Overrides, Setting, SyncMode};

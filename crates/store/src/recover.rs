@@ -16,6 +16,7 @@ use std::collections::HashMap;
 
 use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState, Look};
 use layerstore_sys::Dir;
+use rusqlite::Connection;
 
 use crate::db::layers::{Kept, LayerOrigin, LayerRow};
 use crate::db::{Durability, containers, damage, images, layers, now, removed, sessions};
@@ -32,10 +33,16 @@ impl Store {
     /// Clears leftovers of dead processes and returns what a person should know.
     pub(crate) fn recover(&self) -> Result<Vec<String>> {
         let first = self.inner().bound.first;
-        let mut found = self.mark_strays(OPERATION)?;
-        let (sessions, doomed) = self.database().read(OPERATION, |connection| {
-            Ok((sessions::of_processes(connection)?, layers::doomed(connection)?))
-        })?;
+        let mut found = Vec::new();
+        let look = |connection: &Connection| {
+            let strays = !damage::strays(connection)?.is_empty();
+            Ok((strays, sessions::of_processes(connection)?, layers::doomed(connection)?))
+        };
+        let (strays, mut sessions, mut doomed) = self.database().read(OPERATION, look)?;
+        if strays {
+            found = self.mark_strays(OPERATION)?;
+            (_, sessions, doomed) = self.database().read(OPERATION, look)?;
+        }
         let mut dead = false;
         for session in &self.dead_among(OPERATION, sessions)? {
             dead = true;

@@ -13,7 +13,8 @@ use crate::error::{Kind, Result};
 
 use super::operation::Operation;
 use super::record::{self, RECORD, Record};
-use super::root::{Format, Layout, RESERVED, ROOT_RECORD, read_root, write_root};
+use super::root::{Format, Layout, RESERVED};
+use super::root_record::{self, ROOT_RECORD};
 use super::scratch;
 
 impl Layout {
@@ -47,14 +48,14 @@ impl Layout {
             sys::remove::tree(&root, ROOT_RECORD.as_bytes()).map_err(system)?;
         }
         let said: String = settings.iter().map(|(key, value)| format!(", with {key} = {value}")).collect();
-        write_root(&root, format, settings, operation)?;
+        root_record::write(&root, format, &settings, operation)?;
         Ok(Some(format!("{wrong}; made again as that of a root of {}{said}", format.driver)))
     }
 }
 
 /// What is wrong with the record of a root.
 fn what_is_wrong(root: &Dir, operation: Operation<'_>) -> Result<Option<String>> {
-    match read_root(root, operation) {
+    match root_record::read(root, operation) {
         Ok(Some(_)) => Ok(None),
         Ok(None) => Ok(Some(format!("the record {} was missing", root.show(ROOT_RECORD.as_bytes())))),
         Err(error) if error.kind() == Kind::Corrupt => Ok(Some(error.message().to_owned())),

@@ -35,7 +35,7 @@ impl Layers {
     ///
     /// # Errors
     /// Those of [`Layout::open`] and [`Leases::open`].
-    pub fn open(options: &OpenOptions, format: Format, settings: &[(&'static str, String)]) -> Result<Self> {
+    pub fn open(options: &OpenOptions, format: Format, settings: &[(&str, String)]) -> Result<Self> {
         let operation = Operation::new(format.driver, "open root");
         let layout = Layout::open(&options.root, format, settings)?;
         sys::fs::make_dirs(&options.runroot, 0o700).map_err(|error| operation.system(error))?;

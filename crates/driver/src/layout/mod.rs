@@ -25,8 +25,8 @@
 //! - Nothing waits for the disk. Who makes layers visible to others (the store) syncs the file system once
 //!   before it does; what a power cut may leave before that is described in [`record`] and found by recovery.
 //! - What a crashed process left is found in `staging`, `trash` and `applying`, so recovery costs as much as was
-//!   left, not as much as there is. Only after a reboot, and for a
-//!   repair that a person wants, are all records looked at.
+//!   left, not as much as there is. Only after a reboot, and for a repair that a person
+//!   wants, are all records looked at.
 //!
 //! [`Layers`] adds what the contract says of states, children, mounts and locks; a driver fills in what it keeps
 //! in a layer's directory.
@@ -42,6 +42,7 @@ pub mod record;
 mod recover;
 mod replace;
 mod root;
+mod root_record;
 mod scratch;
 mod seal;
 mod staging;

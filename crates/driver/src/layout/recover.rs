@@ -10,7 +10,9 @@
 //! | after a reboot: a `sealed.json` that cannot be read | taken away: the layer was not sealed durably |
 //! | after a reboot: a `layer.json` that cannot be read, a missing parent | reported |
 //!
-//! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done): only a power cut can reorder what reached the disk. A repair that a person wants looks again ([`Look::Everything`]).
+//! The last three need a look at every layer and happen once per boot (a [memo](super::Memo) says that it was done):
+//! only a power cut can reorder what reached the disk. A repair that a person wants looks again
+//! ([`Look::Everything`]).
 
 use layerstore_sys::{self as sys, Dir, lock::Lock};
 

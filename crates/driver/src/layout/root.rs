@@ -12,18 +12,13 @@ use crate::id::LayerId;
 use super::again;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
+use super::root_record::{self, AGAIN, ROOT_RECORD, RootRecord};
 use super::scratch::{self, Scratch};
 
-/// The record of the root itself.
-pub(super) const ROOT_RECORD: &str = "driver.json";
 /// Names in a root that the kit keeps for itself.
 pub(super) const RESERVED: [&str; 4] = [ROOT_RECORD, "applying", "staging", "trash"];
 /// The directory of markers in a layer's directory.
 const CHILDREN: &[u8] = b"children";
-/// What a person can do about a root without its record.
-const AGAIN: &str = "`layerstore check --repair` makes it again";
-/// Longest root record, in bytes.
-const LIMIT: usize = 64 << 10;
 
 /// What one driver's roots look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +29,6 @@ pub struct Format {
     pub version: u32,
     /// Names in the root that the driver keeps for itself.
     pub reserved: &'static [&'static str],
-}
-
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct RootRecord {
-    pub(super) driver: String,
-    pub(super) version: u32,
-    #[serde(default)]
-    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// An open root.
@@ -92,14 +79,14 @@ impl Layout {
     /// # Errors
     /// `InvalidInput` for a directory that holds something else or another driver's layers, `Unsupported` for
     /// another version, `Corrupt`, `System`.
-    pub fn open(path: &Path, format: Format, settings: &[(&'static str, String)]) -> Result<Self> {
+    pub fn open(path: &Path, format: Format, settings: &[(&str, String)]) -> Result<Self> {
         let operation = Operation::new(format.driver, "open root");
         let system = |error| operation.system(error);
         sys::fs::make_dirs(path, 0o700).map_err(system)?;
         // Absolute, so that what plans say holds in every working directory.
         let path = sys::fs::canonical(path).map_err(system)?;
         let root = Dir::open(&path).map_err(system)?;
-        let record = match read_root(&root, operation)? {
+        let record = match root_record::read(&root, operation)? {
             Some(record) => record,
             None => initialise(&root, format, settings, operation)?,
         };
@@ -141,7 +128,8 @@ impl Layout {
         let operation = Operation::new(format.driver, "open root");
         match Dir::open(path) {
             Ok(root) => {
-                let record = read_root(&root, operation)?.filter(|record| record.driver == format.driver);
+                let record =
+                    root_record::read(&root, operation)?.filter(|record| record.driver == format.driver);
                 Ok(record.map(|record| record.settings))
             }
             Err(error) if matches!(error.errno(), sys::Errno::NOENT | sys::Errno::NOTDIR) => Ok(None),
@@ -360,55 +348,18 @@ pub(super) fn drop_marker(parent: &Dir, name: &str) -> sys::Result<()> {
     }
 }
 
-/// Reads the record of a root; none where there is none.
-pub(super) fn read_root(root: &Dir, operation: Operation<'_>) -> Result<Option<RootRecord>> {
-    let name = ROOT_RECORD.as_bytes();
-    let damaged = |why: String| {
-        let message = format!("the record {} cannot be read: {why}", root.show(name));
-        operation.error(Kind::Corrupt, message).with_hint(AGAIN)
-    };
-    match root.open_file(name).and_then(|mut file| file.read_to_end_limited(LIMIT)) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| damaged(error.to_string())),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => match root.try_stat(name) {
-            Ok(Some(stat)) if stat.kind != FileType::Regular => Err(damaged("it is not a file".to_owned())),
-            _ => Err(operation.system(error)),
-        },
-    }
-}
-
-/// Writes the record of a root, durably.
-pub(super) fn write_root(
-    root: &Dir,
-    format: Format,
-    settings: impl IntoIterator<Item = (&'static str, String)>,
-    operation: Operation<'_>,
-) -> Result<RootRecord> {
-    let record = RootRecord {
-        driver: format.driver.to_owned(),
-        version: format.version,
-        settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-    };
-    let text = serde_json::to_vec(&record)
-        .map_err(|error| operation.error(Kind::System, format!("write the root's record: {error}")))?;
-    sys::fs::write_atomic(root, ROOT_RECORD.as_bytes(), &text, 0o600)
-        .and_then(|()| root.sync())
-        .map_err(|error| operation.system(error))?;
-    Ok(record)
-}
-
 /// Makes an empty directory a root: its record is the first thing in it.
 fn initialise(
     root: &Dir,
     format: Format,
-    settings: &[(&'static str, String)],
+    settings: &[(&str, String)],
     operation: Operation<'_>,
 ) -> Result<RootRecord, Error> {
     let system = |error| operation.system(error);
     // Several processes may open a new root at once; one of them makes it.
     let _lock =
         lock::Lock::wait(root.open_file(b".").map_err(system)?, lock::Mode::Exclusive).map_err(system)?;
-    if let Some(record) = read_root(root, operation)? {
+    if let Some(record) = root_record::read(root, operation)? {
         return Ok(record);
     }
     // Another process may be trying here what the file system can do.
@@ -435,8 +386,7 @@ fn initialise(
     if root.stat_self().map_err(system)?.mode != 0o700 {
         root.set_mode_self(0o700).map_err(system)?;
     }
-    let settings = settings.iter().map(|(key, value)| (*key, value.clone()));
-    let record = write_root(root, format, settings, operation)?;
+    let record = root_record::write(root, format, settings, operation)?;
     // From here on probes lie in `staging`: what one left that died is looked for now and never again.
     if let Err(error) = Scratch::sweep(root) {
         tracing::warn!(%error, "could not remove old scratch directories");

@@ -126,8 +126,7 @@ impl Checker<'_> {
         let mut wrong = None;
         for _ in 0..2 {
             if row.kept.is_none() {
-                wrong = self.unrecorded(&row)?;
-                return Ok(wrong);
+                return self.unrecorded(&row);
             }
             match self.store.verify_layer(OPERATION, &row, self.context) {
                 Ok(()) => {
@@ -152,9 +151,7 @@ impl Checker<'_> {
         }
         Ok(wrong)
     }
-}
 
-impl Checker<'_> {
     /// What is wrong with a layer whose content nothing was recorded of: that it cannot be walked through. Only a
     /// container's: who writes into another one may hold its lock for as long as the input takes.
     fn unrecorded(&self, row: &LayerRow) -> Result<Option<Wrong>> {

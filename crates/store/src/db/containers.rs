@@ -106,13 +106,6 @@ pub(crate) fn insert(connection: &Connection, container: &Container) -> rusqlite
         .map(drop)
 }
 
-/// Whether a layer is a container's.
-pub(crate) fn of_layer(connection: &Connection, layer: &str) -> Result<bool> {
-    connection
-        .query_row("SELECT EXISTS (SELECT 1 FROM containers WHERE layer = ?)", [layer], |row| row.get(0))
-        .explain(OPERATION, "")
-}
-
 /// Forgets a container.
 pub(crate) fn delete(connection: &Connection, id: &str) -> Result<()> {
     connection.execute("DELETE FROM containers WHERE id = ?", [id]).map(drop).explain(OPERATION, "")

@@ -25,11 +25,9 @@ fn key(time: i64, id: &str) -> String {
 
 /// Notes, in the transaction that removes it, that a thing goes.
 pub(crate) fn note(connection: &Connection, id: &str) -> Result<()> {
-    let now = super::now();
-    clear(connection, now.saturating_sub(A_DAY))?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?, '')")
-        .and_then(|mut statement| statement.execute(params![key(now, id)]))
+        .and_then(|mut statement| statement.execute(params![key(super::now(), id)]))
         .map(drop)
         .explain(OPERATION, id)
 }
@@ -43,6 +41,11 @@ pub(crate) fn all(connection: &Connection) -> Result<HashSet<String>> {
         })
         .explain(OPERATION, "")?;
     Ok(keys.iter().filter_map(|key| key.rsplit(':').next()).map(ToOwned::to_owned).collect())
+}
+
+/// Forgets what was removed a day ago.
+pub(crate) fn clear_old(connection: &Connection) -> Result<()> {
+    clear(connection, super::now().saturating_sub(A_DAY))
 }
 
 /// Forgets what was removed until `time`: nothing is left of it on disk.

@@ -5,7 +5,7 @@ use layerstore_changeset::{Chunk, Device, Entry, FileData, Kind as EntryKind, Ti
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{File, FileType, Stat};
 
-use super::way::Found;
+use super::place::Found;
 
 /// What of a file is compared at once, in bytes.
 const BUFFER: usize = 256 << 10;

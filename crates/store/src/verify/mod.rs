@@ -19,12 +19,13 @@ use crate::db::layers::{Kept, LayerRow};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::export::damaged;
 use crate::store::Store;
+use crate::way::Way;
 
 use entry::{differs, same_data};
-use way::{Found, Step, Way};
+use place::{Found, Step};
 
 mod entry;
-mod way;
+mod place;
 
 /// What travels from the tar to the comparison at once, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -171,7 +172,7 @@ impl View {
         context: &Context,
     ) -> layerstore_changeset::Result<Differing> {
         let mut differing = Differing::new();
-        let mut way = Way::default();
+        let mut way = Way::new(self.root.clone());
         while let Some(item) = changes.next()? {
             context.check()?;
             if matches!(item.change, Change::Opaque(_)) {
@@ -214,7 +215,7 @@ impl View {
                 puts.insert(target.clone(), 0);
             }
         }
-        let mut way = Way::default();
+        let mut way = Way::new(self.root.clone());
         while let Some(item) = changes.next()? {
             context.check()?;
             let (put, directory) = match &item.change {
@@ -251,7 +252,7 @@ impl View {
     ) -> layerstore_changeset::Result<Option<(RelPath, Option<Found>)>> {
         let mut place = self.places.get(path).unwrap_or(path).clone();
         for _ in 0..MOST_LINKS {
-            match way.find(&self.root, &place)? {
+            match place::find(way, &place)? {
                 Step::At(found) => return Ok(Some((place, found))),
                 Step::Through(elsewhere) => place = elsewhere,
             }
@@ -266,7 +267,9 @@ impl View {
         found: &Found,
     ) -> layerstore_changeset::Result<Option<Fault>> {
         if let EntryKind::HardLink { target } = &entry.kind {
-            let Some((place, other)) = self.find(target, &mut Way::default())? else { return Ok(None) };
+            let Some((place, other)) = self.find(target, &mut Way::new(self.root.clone()))? else {
+                return Ok(None);
+            };
             let same = other.is_some_and(|other| other.stat.same_inode(&found.stat));
             return Ok((!same).then_some(Fault::IsNot(place)));
         }
