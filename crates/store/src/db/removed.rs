@@ -56,3 +56,23 @@ pub(crate) fn clear(connection: &Connection, time: i64) -> Result<()> {
         .map(drop)
         .explain(OPERATION, "")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_is_remembered_for_a_day() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)").unwrap();
+        let add = |time| connection.execute("INSERT INTO meta VALUES (?, '')", [time]).unwrap();
+        add(key(crate::db::now() - A_DAY - 1, "old"));
+        add(key(crate::db::now() - A_DAY / 2, "recent"));
+        add("driver".to_owned());
+        note(&connection, "new").unwrap();
+        clear_old(&connection).unwrap();
+        assert_eq!(all(&connection).unwrap(), ["recent", "new"].map(ToOwned::to_owned).into());
+        let left: u32 = connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 3, "what is no removal stays");
+    }
+}
