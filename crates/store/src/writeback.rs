@@ -49,7 +49,7 @@ struct State {
 
 #[derive(Debug)]
 enum Thread {
-    /// Not needed yet: most images are smaller than a portion. The directory is open from the start, so that nothing
+    /// Not needed yet: what is smaller than the first portion gets along with one `syncfs`. The directory is open from the start, so that nothing
     /// that goes wrong from here on escapes it.
     Waits(Dir),
     /// Takes a portion when it is idle.
@@ -74,7 +74,9 @@ impl Store {
 
 impl WriteBack {
     fn new(dir: Dir) -> Self {
-        let portion = Arc::new(AtomicU64::new(PORTIONS.1));
+        // What the disk can do is not known yet. Beginning early costs a fast one a `syncfs` more, and a slow one
+        // would be far behind after a large portion.
+        let portion = Arc::new(AtomicU64::new(PORTIONS.0));
         Self { state: Mutex::new(State { waiting: 0, portion, thread: Thread::Waits(dir) }) }
     }
 
