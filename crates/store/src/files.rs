@@ -113,17 +113,22 @@ impl Store {
 
     /// Reads what [`Store::write_places`] wrote.
     pub(crate) fn read_places(&self, id: &LayerId) -> Result<std::collections::HashMap<RelPath, RelPath>> {
+        Ok(self.read_moved(id)?.into_iter().collect())
+    }
+
+    /// As [`Store::read_places`], with every place of a name that had several.
+    pub(crate) fn read_moved(&self, id: &LayerId) -> Result<Vec<(RelPath, RelPath)>> {
         const OPERATION: &str = "read record";
         let mut file = match self.folders().records.open_file(places_name(id).as_bytes()) {
-            Err(error) if error.is_not_found() => return Ok(std::collections::HashMap::new()),
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
             opened => opened.explain(OPERATION, id)?,
         };
         let bytes = file.read_to_end_limited(LARGEST_PLACES).explain(OPERATION, id)?;
         let mut parts = bytes.split(|&byte| byte == 0);
-        let mut places = std::collections::HashMap::new();
+        let mut places = Vec::new();
         while let (Some(name), Some(place)) = (parts.next(), parts.next()) {
             let path = |bytes| RelPath::new(bytes).explain(OPERATION, id);
-            places.insert(path(name)?, path(place)?);
+            places.push((path(name)?, path(place)?));
         }
         Ok(places)
     }

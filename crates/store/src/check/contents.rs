@@ -3,6 +3,7 @@
 //! A layer that is being read is held, so that a removal of its image leaves it: removing what is mounted would fail.
 //! What became free meanwhile is freed in the end.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +12,20 @@ use layerstore_driver::LayerId;
 use crate::db::layers::{self, LayerOrigin, LayerRow};
 use crate::db::{Durability, damage};
 use crate::error::{Error, Explain as _, Kind, Result};
+use crate::model::LayerState;
 use crate::session::{Lease, Session};
 
 use super::layer::{UNREADABLE, is_of_the_machine};
 use super::{Checker, OPERATION, Wrong};
+
+/// What is wrong with a layer whose content was read.
+#[derive(Debug, Clone)]
+enum Content {
+    /// It is damaged.
+    Wrong(Wrong),
+    /// It differs from its parent in what its tar does not tell of.
+    Beside(Wrong),
+}
 
 impl Checker<'_> {
     /// What is wrong with each of these layers.
@@ -89,19 +100,19 @@ impl Checker<'_> {
     fn look_in_parallel(&self, rows: &[LayerRow]) -> Result<(Vec<Option<Wrong>>, u64)> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(rows.len()).max(1);
         let (next, verified) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let outcomes: Mutex<Vec<Option<Wrong>>> = Mutex::new(vec![None; rows.len()]);
+        let outcomes: Mutex<Vec<Option<Content>>> = Mutex::new(vec![None; rows.len()]);
         let work = || -> Result<()> {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(row) = rows.get(index) else { return Ok(()) };
                 self.context.check().explain(OPERATION, "")?;
-                let wrong = match self.layer(row)? {
+                let found = match self.layer(row)? {
                     None => self.contents(row, &verified)?,
-                    wrong => wrong,
+                    wrong => wrong.map(Content::Wrong),
                 };
                 let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(outcome) = outcomes.get_mut(index) {
-                    *outcome = wrong;
+                    *outcome = found;
                 }
             }
         };
@@ -117,19 +128,20 @@ impl Checker<'_> {
             })
         })?;
         let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((outcomes, verified.into_inner()))
+        Ok((without_echoes(rows, outcomes), verified.into_inner()))
     }
 
     /// What is wrong with a layer's content, read twice before it counts.
-    fn contents(&self, row: &LayerRow, verified: &AtomicU64) -> Result<Option<Wrong>> {
+    fn contents(&self, row: &LayerRow, verified: &AtomicU64) -> Result<Option<Content>> {
         let mut row = row.clone();
         let mut wrong = None;
         for _ in 0..2 {
             if row.kept.is_none() {
-                return self.unrecorded(&row);
+                return Ok(self.unrecorded(&row)?.map(Content::Wrong));
             }
             match self.store.verify_layer(OPERATION, &row, self.context) {
-                Ok(()) => {
+                Ok(Some(message)) => wrong = Some(Content::Beside(("layer-damaged", message))),
+                Ok(None) => {
                     verified.fetch_add(1, Ordering::Relaxed);
                     return Ok(None);
                 }
@@ -139,7 +151,7 @@ impl Checker<'_> {
                 }
                 Err(error) => {
                     let kind = if is_of_the_machine(&error) { UNREADABLE } else { "layer-damaged" };
-                    wrong = Some((kind, error.message().to_owned()));
+                    wrong = Some(Content::Wrong((kind, error.message().to_owned())));
                 }
             }
             match self.current(&row)? {
@@ -177,6 +189,22 @@ impl Checker<'_> {
         }
         Ok(None)
     }
+}
+
+/// What is wrong with layers themselves: one that holds all that its parent had differs from a parent that is damaged.
+fn without_echoes(rows: &[LayerRow], found: Vec<Option<Content>>) -> Vec<Option<Wrong>> {
+    let wrong: HashSet<&LayerId> =
+        rows.iter().zip(&found).filter(|(_, found)| found.is_some()).map(|(row, _)| &row.layer.id).collect();
+    let is_echo = |row: &LayerRow| {
+        // The mark of one that was found damaged before is not taken away for that.
+        row.layer.state == LayerState::Ready
+            && row.layer.parent.as_ref().is_some_and(|parent| wrong.contains(parent))
+    };
+    let own = rows.iter().zip(found.iter().cloned()).map(|(row, found)| match found? {
+        Content::Beside(_) if is_echo(row) => None,
+        Content::Wrong(wrong) | Content::Beside(wrong) => Some(wrong),
+    });
+    own.collect()
 }
 
 /// Whether a layer of an image has nobody left.

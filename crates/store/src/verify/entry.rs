@@ -1,5 +1,7 @@
 //! One entry of a view beside what a tar says of it.
 
+use std::collections::BTreeMap;
+
 use layerstore_changeset::encoding::xattr::is_reserved;
 use layerstore_changeset::{Chunk, Device, Entry, FileData, Kind as EntryKind, Time};
 use layerstore_sys::xattr::{self, On};
@@ -65,6 +67,50 @@ pub(super) fn differs(entry: &Entry, found: &Found) -> layerstore_changeset::Res
     let counts = |key: &[u8]| is_plain(key) || key == b"security.capability";
     let more = there.iter().find(|key| counts(key) && !metadata.xattrs.contains_key(key.as_slice()));
     Ok(more.map(|key| format!("has the attribute {}, which it had not", key.escape_ascii())))
+}
+
+/// Whether an entry is the same in two views, data included.
+pub(super) fn same_entry(was: &Found, now: &Found) -> layerstore_changeset::Result<bool> {
+    let (one, other) = (&was.stat, &now.stat);
+    let symlink = one.kind == FileType::Symlink;
+    let same = one.same_inode(other)
+        || one.kind == other.kind
+            && (symlink || one.mode == other.mode)
+            && (one.uid, one.gid, one.mtime) == (other.uid, other.gid, other.mtime)
+            && (one.kind != FileType::Regular || one.size == other.size)
+            && one.represents == other.represents;
+    if !same {
+        return Ok(false);
+    }
+    match one.kind {
+        FileType::Symlink => return Ok(was.dir.read_link(&was.name)? == now.dir.read_link(&now.name)?),
+        FileType::Regular | FileType::Directory => {}
+        _ => return Ok(true),
+    }
+    let plain = |found: &Found| -> layerstore_changeset::Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+        let on = On::Entry(&found.dir, &found.name);
+        let names = xattr::list(on)?.into_iter().filter(|key| is_plain(key));
+        names.map(|key| Ok((key.clone(), xattr::get(on, &key)?))).collect()
+    };
+    if plain(was)? != plain(now)? {
+        return Ok(false);
+    }
+    if one.kind == FileType::Directory {
+        return Ok(true);
+    }
+    let (one, other) = (was.dir.open_file(&was.name)?, now.dir.open_file(&now.name)?);
+    let mut buffers = (vec![0; BUFFER], vec![0; BUFFER]);
+    let mut at = 0;
+    loop {
+        let read = one.read_full_at(&mut buffers.0, at)?;
+        if other.read_full_at(&mut buffers.1, at)? != read || buffers.0.get(..read) != buffers.1.get(..read) {
+            return Ok(false);
+        }
+        if read == 0 {
+            return Ok(true);
+        }
+        at += read as u64;
+    }
 }
 
 /// Whether an attribute is as it was set, wherever it is looked at.

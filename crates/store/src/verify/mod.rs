@@ -3,7 +3,8 @@
 //!
 //! The digest alone says nothing of what the record holds by itself: of types, owners, modes, times, links, attributes,
 //! of what was removed, and where only the blob gives the tar back, of any file. Only what leaves no doubt counts: not
-//! what another entry of the tar took the place of, and not the attributes that a file system may refuse.
+//! what another entry of the tar took the place of, and not the attributes that a file system may refuse. What the layer
+//! shows and no entry of its tar tells of is [`beyond`]'s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, BufWriter, Read as _, Write};
@@ -12,6 +13,7 @@ use layerstore_changeset::digest::Hashing;
 use layerstore_changeset::{
     Change, ChangeSource, Context, Entry, FileData, Kind as EntryKind, Limits, RelPath, tar,
 };
+use layerstore_driver::LayerId;
 use layerstore_driver::mount::DetachedMount;
 use layerstore_sys::Dir;
 
@@ -21,9 +23,11 @@ use crate::export::damaged;
 use crate::store::Store;
 use crate::way::Way;
 
+use beyond::{Beyond, Described};
 use entry::{differs, same_data};
 use place::{Found, Step};
 
+mod beyond;
 mod entry;
 mod place;
 
@@ -38,7 +42,8 @@ const MOST_LINKS: usize = 40;
 type Differing = BTreeMap<RelPath, (Fault, RelPath)>;
 
 impl Store {
-    /// Compares a layer with the tar that it came in.
+    /// Compares a layer with the tar that it came in. What it shows beside that is returned: it is said in comparison
+    /// with the parent, and no damage of the layer if the parent is damaged.
     ///
     /// # Errors
     /// [`Corrupt`](crate::Kind::Corrupt) when it differs.
@@ -47,22 +52,21 @@ impl Store {
         operation: &'static str,
         layer: &LayerRow,
         context: &Context,
-    ) -> Result<()> {
-        let view = View::open(self, operation, layer)?;
-        let mut differing =
-            self.with_tar(operation, layer, context, |changes| view.compare(changes, context))?;
+    ) -> Result<Option<String>> {
+        let view = View::open(self, operation, &layer.layer.id, layer.kept == Some(Kept::Blob))?;
+        let compared = self.with_tar(operation, layer, context, |changes| view.compare(changes, context))?;
+        let Some((mut differing, described)) = compared else { return Ok(None) };
         if !differing.is_empty() {
             // Entries take each other's place, which the first look did not see.
-            differing =
+            let sifted =
                 self.with_tar(operation, layer, context, |changes| view.sift(changes, differing, context))?;
+            differing = sifted.unwrap_or_default();
         }
-        let Some((path, (how, _))) = differing.first_key_value() else { return Ok(()) };
-        let others = match differing.len() - 1 {
-            0 => String::new(),
-            1 => ", and another entry differs".to_owned(),
-            more => format!(", and {more} other entries differ"),
-        };
-        Err(damaged(operation, layer, &format!("{path} {how}{others}")))
+        if let Some((path, (how, _))) = differing.first_key_value() {
+            return Err(damaged(operation, layer, &first_of(path, how, differing.len())));
+        }
+        let beyond: Beyond = self.beyond(operation, layer, (&view, described), context)?;
+        Ok(beyond.first_key_value().map(|(path, how)| first_of(path, how, beyond.len())))
     }
 
     /// Writes a layer's tar and compares its digest.
@@ -85,14 +89,15 @@ impl Store {
         Err(damaged(operation, layer, &format!("its tar has the diff ID {found}")))
     }
 
-    /// Puts a layer's tar together, compares its digest, and shows its changes to somebody meanwhile.
-    fn with_tar(
+    /// Puts a layer's tar together, compares its digest, and shows its changes to somebody meanwhile. None where nobody
+    /// could look.
+    fn with_tar<T: Send>(
         &self,
         operation: &'static str,
         layer: &LayerRow,
         context: &Context,
-        look: impl FnOnce(&mut dyn ChangeSource) -> layerstore_changeset::Result<Differing> + Send,
-    ) -> Result<Differing> {
+        look: impl FnOnce(&mut dyn ChangeSource) -> layerstore_changeset::Result<T> + Send,
+    ) -> Result<Option<T>> {
         let failed = |error: std::io::Error| {
             Error::new(Kind::System, operation, layer.layer.id.as_str(), error.to_string()).with_source(error)
         };
@@ -112,7 +117,7 @@ impl Store {
                     "only the digest of the layer's tar is compared: there is no thread for more"
                 );
                 self.write_verified(operation, layer, &mut std::io::sink(), context)?;
-                return Ok(Differing::new());
+                return Ok(None);
             };
             let mut writer = BufWriter::with_capacity(BUFFER, writer);
             let written = self
@@ -121,9 +126,19 @@ impl Store {
             drop(writer);
             let looked = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // A tar that is another one says nothing of the entries.
-            written.and_then(|()| looked.explain(operation, &layer.layer.id))
+            written.and_then(|()| looked.map(Some).explain(operation, &layer.layer.id))
         })
     }
+}
+
+/// What is wrong, for a person: the first entry, and how many there are.
+fn first_of(path: &RelPath, how: &Fault, all: usize) -> String {
+    let others = match all - 1 {
+        0 => String::new(),
+        1 => ", and another entry differs".to_owned(),
+        more => format!(", and {more} other entries differ"),
+    };
+    format!("{path} {how}{others}")
 }
 
 /// How an entry differs from what the tar says of it.
@@ -135,6 +150,12 @@ enum Fault {
     IsThere,
     /// It is another file than the one that it is a name of.
     IsNot(RelPath),
+    /// It is new, and nothing says so.
+    Added,
+    /// It is not what it was in the layer below, and nothing says so.
+    Changed,
+    /// It was in the layer below, and nothing removes it.
+    Gone,
 }
 
 impl std::fmt::Display for Fault {
@@ -143,6 +164,11 @@ impl std::fmt::Display for Fault {
             Self::Differs(how) => f.write_str(how),
             Self::IsThere => f.write_str("was removed by the layer and is there"),
             Self::IsNot(target) => write!(f, "is not the same file as {target} any more"),
+            Self::Added => f.write_str("is there, and the layer came without it"),
+            Self::Changed => {
+                f.write_str("is not what the layer below has there, and the layer came without it")
+            }
+            Self::Gone => f.write_str("is hidden, and the layer came with nothing that hides it"),
         }
     }
 }
@@ -150,7 +176,8 @@ impl std::fmt::Display for Fault {
 /// The view of a layer, in which nothing is followed.
 struct View {
     root: Dir,
-    /// Where entries lie whose names lead through symlinks.
+    /// Where entries lie whose names lead through symlinks; of some there are several.
+    moved: Vec<(RelPath, RelPath)>,
     places: HashMap<RelPath, RelPath>,
     /// Whether the files are to be read, because the tar is not made from them.
     data: bool,
@@ -158,28 +185,34 @@ struct View {
 }
 
 impl View {
-    fn open(store: &Store, operation: &'static str, layer: &LayerRow) -> Result<Self> {
-        let id = &layer.layer.id;
+    fn open(store: &Store, operation: &'static str, id: &LayerId, data: bool) -> Result<Self> {
         let (root, mount) = store.open_view(operation, id)?;
-        let places = store.read_places(id)?;
-        Ok(Self { root, places, data: layer.kept == Some(Kept::Blob), _mount: mount })
+        let moved = store.read_moved(id)?;
+        let places = moved.iter().cloned().collect();
+        Ok(Self { root, moved, places, data, _mount: mount })
     }
 
-    /// The entries that differ, as the last one of each place says.
+    /// The entries that differ, as the last one of each place says, and what the tar tells of.
     fn compare(
         &self,
         changes: &mut dyn ChangeSource,
         context: &Context,
-    ) -> layerstore_changeset::Result<Differing> {
+    ) -> layerstore_changeset::Result<(Differing, Described)> {
         let mut differing = Differing::new();
+        let mut described = Described::default();
+        self.moved.iter().for_each(|(_, place)| described.put(place));
         let mut way = Way::new(self.root.clone());
         while let Some(item) = changes.next()? {
             context.check()?;
             if matches!(item.change, Change::Opaque(_)) {
+                let place = self.place(&item.change, &mut way)?;
+                self.describe(&item.change, place.as_ref(), &mut described);
                 continue;
             }
             let path = item.change.path();
-            let Some((place, found)) = self.find(path, &mut way)? else { continue };
+            let found = self.find(path, &mut way)?;
+            self.describe(&item.change, found.as_ref().map(|(place, _)| place), &mut described);
+            let Some((place, found)) = found else { continue };
             let fault = match (&item.change, found) {
                 (Change::Put(entry), Some(found)) => self.fault(entry, item.data, &found)?,
                 // Where it was unpacked there may be no devices, as in a user namespace.
@@ -199,7 +232,7 @@ impl View {
                 Some(_) => {}
             }
         }
-        Ok(differing)
+        Ok((differing, described))
     }
 
     /// Leaves out what says nothing, because another entry of the same tar takes its place.
