@@ -144,10 +144,12 @@ impl Collector<'_> {
 
     /// Layers of images that nothing needs; what they stood on may be next.
     fn free_layers(&mut self) -> Result<()> {
-        // Once a layer is on its way out no verb finds it to unmount it.
-        let mounts = self.store.driver().leases().overview().explain(OPERATION, "")?;
-        let is_mounted = |id: &LayerId| mounts.uses(id).map(|uses| !uses.is_empty()).explain(OPERATION, id);
         let work = |transaction: &rusqlite::Connection| {
+            // Once a layer is on its way out no verb finds it to unmount it. Looked at within the transaction: who
+            // mounted later looks at the row after it (`undo_if_removed`).
+            let mounts = self.store.driver().leases().overview().explain(OPERATION, "")?;
+            let is_mounted =
+                |id: &LayerId| mounts.uses(id).map(|uses| !uses.is_empty()).explain(OPERATION, id);
             let mut all = Vec::new();
             loop {
                 let before = all.len();

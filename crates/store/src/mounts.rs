@@ -11,6 +11,7 @@ use layerstore_driver::{Access, DriverExt as _, LayerId, PlanOptions};
 use layerstore_sys as sys;
 use rusqlite::Connection;
 
+use crate::db::layers::LayerOrigin;
 use crate::db::{damage, layers};
 use crate::error::{Error, Explain as _, Kind, Result};
 use crate::lookup;
@@ -101,11 +102,16 @@ impl Store {
             return Ok(place);
         }
         let mount = |target: &Path| -> Result<layerstore_driver::Result<PathBuf>> {
-            let _lock = self.lock_for_mount(operation, name, layer, access)?;
-            Ok(self.driver().mount(layer, &plan, target).map(|mounted| {
-                tracing::info!(%layer, target = %mounted.target.display(), access = ?plan.access, "mounted");
-                mounted.target
-            }))
+            let (_lock, origin) = self.lock_for_mount(operation, name, layer, access)?;
+            let mounted = match self.driver().mount(layer, &plan, target) {
+                Ok(mounted) => mounted.target,
+                Err(error) => return Ok(Err(error)),
+            };
+            if origin == LayerOrigin::Image {
+                self.undo_if_removed(operation, name, layer, &mounted)?;
+            }
+            tracing::info!(%layer, target = %mounted.display(), access = ?plan.access, "mounted");
+            Ok(Ok(mounted))
         };
         if let Some(target) = &wanted {
             return mount(target)?.explain(operation, name);
@@ -133,8 +139,8 @@ impl Store {
         }
     }
 
-    /// Takes the lock under which a layer is mounted, and refuses one that is damaged or on its way out. Who removes
-    /// a layer holds this lock from the last look at its mounts until its row says so: otherwise a mount of the
+    /// Takes the lock under which a layer is mounted, and says whose it is; refuses one that is damaged or on its way
+    /// out. Who removes a container, or a layer by itself, holds this lock from the last look at its mounts until its row says so: otherwise a mount of the
     /// moment between would be of something that nobody finds any more to unmount it.
     pub(crate) fn lock_for_mount(
         &self,
@@ -142,7 +148,7 @@ impl Store {
         name: &str,
         layer: &LayerId,
         access: Access,
-    ) -> Result<LayerLock> {
+    ) -> Result<(LayerLock, LayerOrigin)> {
         let leases = self.driver().leases();
         let lock = match access {
             Access::ReadWrite => leases.lock(layer),
@@ -152,10 +158,29 @@ impl Store {
         let (row, damaged) = self.database().read(operation, |connection| {
             Ok((layers::get(connection, layer.as_str())?, damage::in_chain(connection, layer)?))
         })?;
-        if row.is_none_or(|row| row.layer.state == LayerState::Deleting) {
-            return Err(Error::new(Kind::NotFound, operation, name, "it has just been removed"));
+        let Some(row) = row.filter(|row| row.layer.state != LayerState::Deleting) else {
+            return Err(just_removed(operation, name));
+        };
+        damaged.map_or(Ok((lock, row.origin)), |row| Err(repair::damaged(operation, name, &row)))
+    }
+
+    /// Takes a mount away again whose layer went while it was mounted. `rmi`, `rm` and `gc` decide within a transaction
+    /// which layers of images go, and cannot wait for locks there: they look at the mounts, and who mounts looks at the
+    /// row once more, at a turn to write, when the mount is there to be seen. The caller holds the layer's lock.
+    fn undo_if_removed(
+        &self,
+        operation: &'static str,
+        name: &str,
+        layer: &LayerId,
+        target: &Path,
+    ) -> Result<()> {
+        let row =
+            self.database().rehearse(operation, |transaction| layers::get(transaction, layer.as_str()))?;
+        if row.is_some_and(|row| row.layer.state != LayerState::Deleting) {
+            return Ok(());
         }
-        damaged.map_or(Ok(lock), |row| Err(repair::damaged(operation, name, &row)))
+        self.unmount_layer(operation, layer, target)?;
+        Err(just_removed(operation, name))
     }
 
     /// Takes the lock under which a layer is removed, once nobody works on it; `refuse` says at once what stands
@@ -269,6 +294,10 @@ impl Store {
             let _ = parent.remove_dir(name.as_bytes());
         }
     }
+}
+
+fn just_removed(operation: &'static str, name: &str) -> Error {
+    Error::new(Kind::NotFound, operation, name, "it has just been removed")
 }
 
 /// Whether a mount failed because something on the way was not there.

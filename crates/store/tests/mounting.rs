@@ -105,6 +105,52 @@ fn what_is_being_removed_is_not_mounted_any_more(#[case] container: bool) {
     assert!(listing(scratch.path().join("run/mnt")).is_empty());
 }
 
+/// A transaction of the test stands where that of `rmi`, `rm` or `gc` would, which has looked at the mounts before.
+#[rstest]
+fn a_layer_that_goes_while_it_is_mounted_is_unmounted_again(
+    #[values(true, false)] goes: bool,
+    #[values(true, false)] at_a_target: bool,
+) {
+    use layerstore_sys::turn::Turn;
+    use std::time::{Duration, Instant};
+    let scratch = Scratch::new();
+    let store = scratch.open("overlay2");
+    small().pull(&store, &["small"]).unwrap();
+    let id = store.layers().unwrap()[0].id.to_string();
+    let target = at_a_target.then(|| scratch.path().join("target"));
+    target.iter().for_each(|target| std::fs::create_dir(target).unwrap());
+    let options = MountOptions { target, ..MountOptions::default() };
+    let own_mounts = || {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.matches(&*scratch.path().to_string_lossy()).count()
+    };
+    let gate = layerstore_sys::Dir::open(scratch.root()).unwrap();
+    let turn = Turn::wait(gate.open_or_create_file(b"gate.lock", 0o600).unwrap()).unwrap();
+    let database = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mounted = std::thread::scope(|scope| {
+        let mounter = scope.spawn(|| store.layer_mount(&id, &options));
+        let start = Instant::now();
+        while own_mounts() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "it is not mounted");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if goes {
+            database.execute("UPDATE layers SET state = 'deleting' WHERE id = ?", [&id]).unwrap();
+        }
+        database.execute_batch("COMMIT").unwrap();
+        drop(turn);
+        mounter.join().unwrap()
+    });
+    if goes {
+        assert_eq!(mounted.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(own_mounts(), 0, "no verb would find it");
+        assert!(listing(scratch.path().join("run/mnt")).is_empty());
+    } else {
+        assert_eq!(store.layer_unmount(&id, None).unwrap(), [mounted.unwrap()]);
+    }
+}
+
 #[rstest]
 #[case::of_an_image_that_is_removed("rmi")]
 #[case::under_the_last_container_of_a_removed_image("rm")]

@@ -53,7 +53,9 @@ impl Checker<'_> {
         let ((), doomed) = self.store.doom(OPERATION, Durability::Full, |transaction| {
             let mut doomed: Vec<LayerId> = Vec::new();
             for row in damage::all(transaction)?.into_iter().rev() {
-                if damage::is_of_image(&row) && layers::is_free(transaction, &row.layer.id)? {
+                let unneeded = damage::is_of_image(&row) && layers::is_free(transaction, &row.layer.id)?;
+                // Once it is on its way out no verb finds it to unmount it.
+                if unneeded && !self.store.is_mounted(OPERATION, &row.layer.id)? {
                     layers::doom(transaction, &row.layer.id)?;
                     doomed.push(row.layer.id);
                 }
