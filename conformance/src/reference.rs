@@ -209,8 +209,8 @@ impl Driver for Reference {
         self.layers.list(self.layers.operation("layers"))
     }
 
-    fn damaged(&self) -> Result<Vec<LayerId>> {
-        self.layers.damaged(self.layers.operation("layers"))
+    fn ids(&self) -> Result<Vec<LayerId>> {
+        self.layers.layout().ids(self.layers.operation("layers"))
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {

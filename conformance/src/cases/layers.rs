@@ -182,6 +182,7 @@ fn ensure_absent(bench: &Bench, layer: &LayerId) -> Outcome {
     let driver = bench.driver();
     ensure_refused!(driver.layer(layer), NotFound, "asking for {layer}");
     ensure!(driver.layers()?.iter().all(|info| info.id != *layer), "{layer} is listed");
+    ensure!(!driver.ids()?.contains(layer), "the id {layer} is listed");
     Ok(())
 }
 
@@ -262,6 +263,9 @@ fn layers_tell_the_truth(bench: &Bench) -> Outcome {
         ensure_eq!(listed.len(), expected.len(), "number of layers listed");
         let ids: BTreeSet<_> = listed.iter().map(|info| info.id.clone()).collect();
         ensure_eq!(ids.len(), expected.len(), "number of different layers listed");
+        let names = handle.ids()?;
+        ensure_eq!(names.len(), expected.len(), "number of ids listed");
+        ensure_eq!(names.into_iter().collect::<BTreeSet<_>>(), ids, "ids listed");
         for (layer, parent, state) in expected {
             let info = handle.layer(layer)?;
             ensure_eq!(info.id, *layer, "id of {layer}");

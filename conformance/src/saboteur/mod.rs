@@ -285,8 +285,8 @@ impl<S: Sabotage> Driver for Broken<S> {
         self.sabotage.layers(&*self.inner)
     }
 
-    fn damaged(&self) -> Result<Vec<LayerId>> {
-        self.inner.damaged()
+    fn ids(&self) -> Result<Vec<LayerId>> {
+        self.inner.ids()
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {

@@ -1,4 +1,5 @@
-//! What an operation may cost, in system calls for each file: a number that no busy machine changes.
+//! What an operation may cost, in system calls for each file or for each thing in the store: a number that no busy
+//! machine changes.
 //!
 //! A budget is what the calls that do the work add up to, with a little room for what is not per file. Whoever
 //! needs another call for every file says here why. That holds with `sync = "layer"`, too: one syncfs, no fsync a file.
@@ -270,5 +271,86 @@ fn one_change_in_a_large_directory_is_found_without_looking_at_the_others() {
             of(&found),
             of(&idle)
         );
+    }
+}
+
+/// What a verb costs: system calls, and steps of SQLite's machine. `again` makes anew what the verb takes away.
+fn cost(bench: &Bench, verb: &str, again: impl Fn()) -> [f64; 2] {
+    let arguments: Vec<&str> = verb.split(' ').collect();
+    again();
+    let calls = calls(bench, &arguments);
+    // How much of the database is read from its log depends on what was written before.
+    let calls =
+        calls.iter().filter(|(name, _)| *name != "pread64").map(|(_, count)| FILES as f64 * count).sum();
+    again();
+    let told = bench.command().args(&arguments).env("LAYERSTORE_LOG", "layerstore::sql=trace").output();
+    let log = String::from_utf8(told.unwrap().stderr).unwrap();
+    // What is told of a statement that was prepared once and ran often is the sum so far.
+    let mut statements = BTreeMap::new();
+    for line in log.lines() {
+        let told = line.split_once("sql=").and_then(|(_, told)| told.split_once("steps="));
+        let Some((sql, rest)) = told else { continue };
+        let steps: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+        let most = statements.entry(sql).or_insert(steps);
+        *most = steps.max(*most);
+    }
+    let steps: f64 = statements.values().sum();
+    assert!(steps > 0.0, "{verb} told of no statement: {log}");
+    [calls, steps]
+}
+
+/// What each verb costs more for every container, image and layer that a store has more.
+#[test]
+fn a_larger_store_costs_little_more_for_each_thing_in_it() {
+    const SIZES: [usize; 2] = [5, 25];
+    // A container is measured: its record read twice (before it is locked, and after), locked, walked, unlocked.
+    let measured = 37.0;
+    let budgets = [
+        ("ps", [measured, 120.0]),
+        ("tree", [measured, 180.0]),
+        ("df", [measured, 400.0]),
+        ("images", [0.5, 60.0]),
+        ("layer list", [0.5, 60.0]),
+        ("mount", [0.5, 60.0]),
+        // Names only, where nothing is to be freed.
+        ("gc --dry-run", [1.0, 240.0]),
+        ("gc", [1.0, 240.0]),
+        ("inspect container-1", [0.5, 1.0]),
+        // The last container of a removed image takes the image's layer along.
+        ("rm gone", [0.5, 1.0]),
+        ("rmi gone", [0.5, 1.0]),
+    ];
+    let bench = Bench::new("overlay2");
+    let source = bench.rootfs();
+    let pull = |number: usize, name: &str| {
+        std::fs::write(bench.path("rootfs/number"), number.to_string()).unwrap();
+        bench.run(&["pull", &source, name]);
+    };
+    let mut costs = Vec::new();
+    let mut there = 0;
+    for size in SIZES {
+        while there < size {
+            pull(there, &format!("image:{there}"));
+            bench.run(&["create", "--name", &format!("container-{there}"), &format!("image:{there}")]);
+            there += 1;
+        }
+        costs.push(budgets.map(|(verb, _)| {
+            cost(&bench, verb, || {
+                if verb.ends_with("gone") {
+                    pull(usize::MAX, "gone");
+                }
+                if verb == "rm gone" {
+                    bench.run(&["create", "--name", "gone", "gone"]);
+                    bench.run(&["rmi", "-f", "gone"]);
+                }
+            })
+        }));
+    }
+    let more = (SIZES[1] - SIZES[0]) as f64;
+    for ((verb, budget), (few, many)) in budgets.iter().zip(costs[0].iter().zip(&costs[1])) {
+        for (what, ((few, many), most)) in ["calls", "steps"].iter().zip(few.iter().zip(many).zip(budget)) {
+            let each = (many - few) / more;
+            assert!(each <= *most, "{verb}: {each:.2} {what} more for each, {most} is the budget");
+        }
     }
 }

@@ -108,13 +108,14 @@ pub trait Driver: Debug + Send + Sync {
     /// [`System`](crate::Kind::System).
     fn layers(&self) -> Result<Vec<LayerInfo>>;
 
-    /// Layers of which so little is left that [`layers`](Self::layers) leaves them out: a power cut may take what was
-    /// written of a layer before it was made durable. Asking for one gives `Corrupt`; it can be removed, and until
-    /// then it keeps its parent from being removed. Not those that another version wrote.
+    /// The id of every layer, in no order, also of those that [`layers`](Self::layers) leaves out: another version
+    /// wrote them, or so little is left of them that asking for one gives `Corrupt`. A power cut may take what was
+    /// written of a layer before it was made durable; it can be removed, and until then it keeps its parent from being
+    /// removed. Reads names only, however many layers there are.
     ///
     /// # Errors
     /// [`System`](crate::Kind::System).
-    fn damaged(&self) -> Result<Vec<LayerId>>;
+    fn ids(&self) -> Result<Vec<LayerId>>;
 
     /// One layer.
     ///

@@ -215,12 +215,12 @@ impl Store {
     /// too damaged to say what they lie on go, too. Says whether there were any.
     fn remove_orphans_over(&self, operation: &'static str, id: &LayerId) -> Result<bool> {
         let unknown = self.unknown_layers(operation)?;
-        let damaged = self.driver().damaged().explain(operation, "")?;
+        let is_damaged =
+            |id: &LayerId| self.driver().layer(id).is_err_and(|error| error.kind() == Kind::Corrupt);
         let mut over = vec![id.clone()];
         // Children come before their parents in the list.
         for info in unknown.iter().rev() {
-            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) || damaged.contains(&info.id)
-            {
+            if info.parent.as_ref().is_some_and(|parent| over.contains(parent)) || is_damaged(&info.id) {
                 over.push(info.id.clone());
             }
         }

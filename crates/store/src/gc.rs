@@ -211,13 +211,17 @@ impl Collector<'_> {
                     self.note(kind, name, "a process died while it wrote it", 0);
                 }
             }
-            for name in names(folder)? {
+            let names = names(folder)?;
+            // One look for all: hardly any is a leftover.
+            let rows = self.store.database().read(OPERATION, layers::ids)?;
+            for name in names {
                 // Somebody is writing it.
                 if sys::fs::is_replacement(&name) {
                     continue;
                 }
                 let owner = if kind == "record" { files::record_owner(&name) } else { Some(name.as_str()) };
                 let known = match owner {
+                    Some(id) if rows.contains(id) => true,
                     Some(id) if self.lost.has_layer(id) || self.is_told(id) => true,
                     // Who makes a layer writes its record before its row, with its lease in hand.
                     Some(id) => {
@@ -226,7 +230,7 @@ impl Collector<'_> {
                                 .database()
                                 .read(OPERATION, |connection| Ok(layers::get(connection, id)?.is_some()))
                         };
-                        row()? || Lease::is_held(self.store.staging(), id).explain(OPERATION, id)? || row()?
+                        Lease::is_held(self.store.staging(), id).explain(OPERATION, id)? || row()?
                     }
                     None => false,
                 };
@@ -247,9 +251,15 @@ impl Collector<'_> {
     }
 
     fn image_files(&mut self) -> Result<()> {
-        for hex in names(&self.store.folders().images)? {
-            let left_alone = self.lost.has_image(&hex) || self.is_told(&hex);
-            if !left_alone && self.store.free_image_files(&hex, self.real())? {
+        let folders = names(&self.store.folders().images)?;
+        // One look for all: hardly any is a leftover.
+        let unneeded = self.store.database().read(OPERATION, |connection| {
+            let needed: Result<Vec<bool>> = folders.iter().map(|hex| needs_files(connection, hex)).collect();
+            Ok(folders.iter().zip(needed?).filter(|(_, needed)| !needed).map(|(hex, _)| hex))
+        })?;
+        for hex in unneeded {
+            let left_alone = self.lost.has_image(hex) || self.is_told(hex);
+            if !left_alone && self.store.free_image_files(hex, self.real())? {
                 self.note("image files", hex, "they belong to no image and no container", 0);
             }
         }
@@ -293,6 +303,11 @@ impl Collector<'_> {
     }
 }
 
+/// Whether somebody needs the files of the image with these digits.
+fn needs_files(connection: &rusqlite::Connection, hex: &str) -> Result<bool> {
+    format!("sha256:{hex}").parse().map_or(Ok(false), |id| needs_documents(connection, &id))
+}
+
 /// The entries of a folder of the store, which only the store names.
 fn names(folder: &Dir) -> Result<Vec<String>> {
     let entries = folder.entries().explain(OPERATION, folder.path().display())?;
@@ -302,16 +317,10 @@ fn names(folder: &Dir) -> Result<Vec<String>> {
 impl Store {
     /// Removes an image's documents if `real` and nobody needs them. Says whether there were any such.
     fn free_image_files(&self, hex: &str, real: bool) -> Result<bool> {
-        let needed = |connection: &rusqlite::Connection| {
-            format!("sha256:{hex}").parse().map_or(Ok(false), |id| needs_documents(connection, &id))
-        };
-        if self.database().read(OPERATION, needed)? {
-            return Ok(false);
-        }
         // At a turn to write nobody begins to hold the image, and who removed it is through with its documents.
         self.database().write_freeing(OPERATION, Durability::Relaxed, |transaction| {
             let there = self.folders().images.try_stat(hex.as_bytes()).explain(OPERATION, hex)?.is_some();
-            if !there || needed(transaction)? {
+            if !there || needs_files(transaction, hex)? {
                 return Ok(false);
             }
             if real {
@@ -323,30 +332,36 @@ impl Store {
 
     /// Layers that the driver has, that no row knows and nobody is making; children before parents.
     pub(crate) fn unknown_layers(&self, operation: &'static str) -> Result<Vec<LayerInfo>> {
-        let mut unknown = Vec::new();
-        // What is left of a layer after a power cut may be too little to say what it was. It is before everything
-        // else: whatever it lies on has to wait for it.
-        let damaged = self.driver().damaged().explain(operation, "")?;
-        let mut found: Vec<LayerInfo> = damaged
-            .into_iter()
-            .map(|id| LayerInfo { id, parent: None, state: DriverState::Writable, half_applied: false })
-            .collect();
-        found.extend(self.driver().layers().explain(operation, "")?);
-        for info in found {
-            let known = || {
-                self.database()
-                    .read(operation, |connection| Ok(layers::get(connection, info.id.as_str())?.is_some()))
-            };
-            // Its maker lets the lease go after the row is there, so the second look decides; and somebody may have
-            // removed it since the list was made.
-            let unknown_now = !known()?
-                && !Lease::is_held(self.staging(), info.id.as_str()).explain(operation, &info.id)?
-                && !known()?
-                && self.driver().exists(&info.id).explain(operation, &info.id)?;
-            if unknown_now {
-                unknown.push(info);
+        let (mut unknown, mut damaged) = (Vec::new(), Vec::new());
+        let ids = self.driver().ids().explain(operation, "")?;
+        // One look for all: hardly any is unknown.
+        let rows = self.database().read(operation, layers::ids)?;
+        for id in ids.into_iter().filter(|id| !rows.contains(id.as_str())) {
+            // Its maker lets the lease go after the row is there, so the second look decides.
+            let known = Lease::is_held(self.staging(), id.as_str()).explain(operation, &id)?
+                || self
+                    .database()
+                    .read(operation, |connection| Ok(layers::get(connection, id.as_str())?.is_some()))?;
+            if known {
+                continue;
+            }
+            match self.driver().layer(&id) {
+                Ok(info) => unknown.push(info),
+                Err(error) => match error.kind() {
+                    // Somebody removed it since the list was made; or another version wrote it.
+                    Kind::NotFound | Kind::Unsupported => {}
+                    // A power cut may leave too little of a layer to say what it was.
+                    Kind::Corrupt => {
+                        let state = DriverState::Writable;
+                        damaged.push(LayerInfo { id, parent: None, state, half_applied: false });
+                    }
+                    _ => return Err(error).explain(operation, &id),
+                },
             }
         }
+        // Before everything else: whatever a damaged one lies on has to wait for it.
+        damaged.append(&mut unknown);
+        let mut unknown = damaged;
         if !unknown.is_empty() {
             let lost = self.lost_and_dear(operation)?;
             unknown.retain(|info| !lost.has_layer(info.id.as_str()));

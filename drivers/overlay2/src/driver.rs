@@ -210,8 +210,8 @@ impl Driver for OverlayDriver {
         self.layers.list(self.layers.operation("list layers"))
     }
 
-    fn damaged(&self) -> Result<Vec<LayerId>> {
-        self.layers.damaged(self.layers.operation("list layers"))
+    fn ids(&self) -> Result<Vec<LayerId>> {
+        self.layers.layout().ids(self.layers.operation("list layers"))
     }
 
     fn layer(&self, id: &LayerId) -> Result<LayerInfo> {

@@ -295,24 +295,6 @@ impl Layers {
         Ok(found)
     }
 
-    /// Layers whose records are damaged; see [`Driver::damaged`](crate::Driver::damaged).
-    ///
-    /// # Errors
-    /// `System`.
-    pub fn damaged(&self, operation: Operation<'_>) -> Result<Vec<LayerId>> {
-        let mut found = Vec::new();
-        for id in self.layout.ids(operation)? {
-            match self.layout.load(&id, operation) {
-                Err(error) if error.kind() == Kind::Corrupt => found.push(id),
-                Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => {
-                    return Err(error);
-                }
-                _ => {}
-            }
-        }
-        Ok(found)
-    }
-
     /// Takes one or two locks in the order of the ids, which excludes a circle of waiting.
     pub(super) fn lock(
         &self,

@@ -270,7 +270,7 @@ impl Driver for Plain {
     fn layers(&self) -> Result<Vec<LayerInfo>> {
         cannot()
     }
-    fn damaged(&self) -> Result<Vec<LayerId>> {
+    fn ids(&self) -> Result<Vec<LayerId>> {
         cannot()
     }
     fn layer(&self, _: &LayerId) -> Result<LayerInfo> {

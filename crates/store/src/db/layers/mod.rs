@@ -2,6 +2,8 @@
 
 mod row;
 
+use std::collections::HashSet;
+
 use layerstore_changeset::Digest;
 use layerstore_driver::{Kind, LayerId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -50,6 +52,14 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<LayerRow>> {
         (one.layer.created, &one.layer.id).cmp(&(other.layer.created, &other.layer.id))
     });
     Ok(rows)
+}
+
+/// The ids of all layers.
+pub(crate) fn ids(connection: &Connection) -> Result<HashSet<String>> {
+    connection
+        .prepare_cached("SELECT id FROM layers")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .explain(OPERATION, "")
 }
 
 /// Layers whose id begins with `prefix`, at most `limit`.
