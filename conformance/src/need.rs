@@ -149,6 +149,8 @@ words! {
         IdMappedMounts = "id-mapped-mounts",
         /// A process may count the system calls of its children (ptrace(2)).
         Tracing = "tracing",
+        /// Files can be made immutable (`chattr +i`: a file system with inode flags, and CAP_LINUX_IMMUTABLE).
+        ProtectedFiles = "protected-files",
         /// Times before 1970 and after 2038 are kept to the nanosecond.
         WideTimes = "wide-times",
     }

@@ -43,6 +43,9 @@ pub(crate) fn feature(feature: Feature, scratch: &Path) -> Result {
             .and_then(|child| child.count_calls(1 << 20))
             .map(drop)
             .map_err(|failure| failure.message),
+        Feature::ProtectedFiles => {
+            attempt(&dir, |dir| sys::protect::set(dir, b"file", sys::protect::Protection::Immutable))
+        }
         Feature::WideTimes => wide_times(&dir),
     };
     let removed = Dir::open(scratch).and_then(|dir| sys::remove::tree(&dir, name)).map_err(text);

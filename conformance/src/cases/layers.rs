@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use layerstore_driver::{Look, Outcome as Recovery};
+use layerstore_sys::protect::{self, Protection};
 use nix::sys::stat::{Mode, umask};
 
 use super::prelude::*;
@@ -69,6 +71,13 @@ pub(super) const CASES: &[Case] = &[
         title: "after remove the layer is in no answer, and its id can be used for an empty layer",
         needs: &[],
         run: removed_id_is_free,
+    },
+    Case {
+        clause: "L7",
+        name: "protected_files_go_with_their_layer",
+        title: "a layer whose writer made files and directories immutable or append-only is removed like any other",
+        needs: &[Has(Feature::Mounts), Has(Feature::ProtectedFiles)],
+        run: protected_files,
     },
     Case {
         clause: "L10",
@@ -242,6 +251,32 @@ fn removed_id_is_free(bench: &Bench) -> Outcome {
         driver.remove(&again)?;
     }
     ensure!(driver.exists(&base)?, "the base layer is gone with its child");
+    Ok(())
+}
+
+fn protected_files(bench: &Bench) -> Outcome {
+    let base = bench.sealed("base", None, &some_content())?;
+    for parent in [None, Some(&base)] {
+        let layer =
+            bench.layer("layer", parent, &script().dir("kept").file("kept/file", "1").file("log", "1"))?;
+        let view = bench.mount(&layer)?;
+        let root = view.dir()?;
+        for (name, protection) in [
+            ("kept/file", Protection::Immutable),
+            ("kept", Protection::AppendOnly),
+            ("log", Protection::AppendOnly),
+            (".", Protection::Immutable),
+        ] {
+            protect::set(&root, name.as_bytes(), protection)?;
+        }
+        drop(root);
+        view.unmount()?;
+        bench.driver().remove(&layer)?;
+        ensure_absent(bench, &layer)?;
+        let mut found = bench.reopen()?.recover(&|_| false, Look::Everything)?;
+        found.retain(|found| matches!(found.outcome, Recovery::Tidied | Recovery::NotFreed));
+        ensure!(found.is_empty(), "something of the removed layer was left: {found:?}");
+    }
     Ok(())
 }
 

@@ -226,6 +226,8 @@ pub enum Outcome {
     Repaired,
     /// What belongs to no layer was taken away: nothing was wrong with any, and its remover may be alive.
     Tidied,
+    /// What belongs to no layer could not be taken away: it costs space, and the next recovery tries again.
+    NotFreed,
     /// Nothing.
     LeftAlone,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState, Look};
+use layerstore_driver::{LayerId, LayerInfo, LayerState as DriverState, Look, Outcome};
 use layerstore_sys::lock::Lock;
 use layerstore_sys::{self as sys, Dir};
 
@@ -53,6 +53,10 @@ impl Store {
                 self.driver().recover(&|id| self.is_live(id), Look::Leftovers).explain(OPERATION, "")?
             {
                 let name = recovered.id.map_or_else(|| self.driver().name().to_owned(), |id| id.to_string());
+                if recovered.outcome == Outcome::NotFreed {
+                    tracing::warn!(name, "{}", recovered.what);
+                    continue;
+                }
                 gc.note("leftover", name, recovered.what, 0);
             }
         }

@@ -26,7 +26,11 @@ fn on_disk() -> (Disk, Store) {
 
 /// Makes a directory immutable (`+i`), or ends that (`-i`).
 fn chattr(flag: &str, directory: &Path) {
-    assert!(std::process::Command::new("chattr").arg(flag).arg(directory).status().unwrap().success());
+    run("chattr", &[flag], directory);
+}
+
+fn run(program: &str, arguments: &[&str], path: &Path) {
+    assert!(std::process::Command::new(program).args(arguments).arg(path).status().unwrap().success());
 }
 
 /// A process that dies between making a container's layer and its row leaves a layer that no row knows.
@@ -129,6 +133,35 @@ fn a_container_is_removed_although_its_space_cannot_be_freed_now() {
     let store = open(config_at(&disk.path(), "overlay2")).unwrap();
     assert!(!layer.exists(), "the next open frees it");
     assert_eq!(store.driver().layers().unwrap().len(), store.layers().unwrap().len());
+}
+
+/// A person mounted something there, or the file system is damaged: that costs space, and nothing else.
+#[test]
+fn what_cannot_be_freed_keeps_no_store_closed() {
+    let (disk, store) = on_disk();
+    drop(store);
+    let stuck = disk.path().join("root/overlay2/trash/stuck/diff");
+    std::fs::create_dir_all(&stuck).unwrap();
+    run("mount", &["-t", "tmpfs", "none"], &stuck);
+    // As after a reboot.
+    std::fs::remove_dir_all(disk.path().join("run")).unwrap();
+    let opened = open(config_at(&disk.path(), "overlay2"));
+    let options = CheckOptions { repair: true, ..CheckOptions::default() };
+    let looked = opened.map(|store| {
+        let freed = store.gc(false).unwrap().freed;
+        let found = store.check(options, &Context::new()).unwrap().findings;
+        (store, freed, found, stuck.exists())
+    });
+    run("umount", &[], &stuck);
+    let (store, freed, found, there) = looked.unwrap();
+    assert!(there);
+    assert!(freed.is_empty(), "{freed:?}");
+    assert!(
+        found.iter().any(|found| found.message.contains("could not free") && !found.repaired),
+        "{found:?}"
+    );
+    store.gc(false).unwrap();
+    assert!(!stuck.exists());
 }
 
 /// What the driver keeps of a layer beside its directory goes with it, if not at once then with gc.

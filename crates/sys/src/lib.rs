@@ -25,6 +25,7 @@ pub mod pipe;
 pub mod privilege;
 pub mod process;
 pub mod project;
+pub mod protect;
 pub mod remove;
 pub mod resolve;
 pub mod seccomp;

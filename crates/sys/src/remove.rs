@@ -1,8 +1,9 @@
 //! Removing whole trees: by descriptors, without recursion, without following a symlink or leaving the file
-//! system; subvolumes of btrfs in a tree belong to it.
+//! system; subvolumes of btrfs in a tree belong to it, and files that are protected by flags (`chattr +i`) go, too.
 
 use crate::dir::Dir;
 use crate::error::{Errno, Result, call};
+use crate::protect;
 use crate::stat::{DeviceId, FileType, Stat};
 
 /// Removes the entry `name` of `dir` with everything below it. A name that is not there is left alone.
@@ -18,7 +19,7 @@ pub fn tree(dir: &Dir, name: &[u8]) -> Result<()> {
 /// # Errors
 /// As those of [`tree`].
 pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Result<()> {
-    match dir.unlink(name) {
+    match or_unprotected(dir, name, Dir::unlink) {
         Ok(()) => return Ok(()),
         Err(error) if error.is_not_found() => return Ok(()),
         // Linux answers EISDIR, POSIX EPERM.
@@ -73,13 +74,23 @@ pub fn tree_with(dir: &Dir, name: &[u8], before: impl FnOnce(&Dir, &Stat)) -> Re
                 above.dir = Some(parent);
             }
             let parent = stack.last().and_then(|above| above.dir.as_ref()).unwrap_or(dir);
-            match parent.remove_dir(&finished.name) {
+            match or_unprotected(parent, &finished.name, Dir::remove_dir) {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// Removes an entry, and where that is refused, tries again without the flags that protect it.
+fn or_unprotected(dir: &Dir, name: &[u8], remove: impl Fn(&Dir, &[u8]) -> Result<()>) -> Result<()> {
+    match remove(dir, name) {
+        Err(error) if error.errno() == Errno::PERM && protect::lift(dir, name).unwrap_or(false) => {
+            remove(dir, name)
+        }
+        done => done,
+    }
 }
 
 /// Most levels that keep their descriptors.
@@ -134,7 +145,7 @@ fn unlink_files(dir: &Dir, from: Option<u64>, directories: &mut Vec<Vec<u8>>) ->
             directories.push(entry.name);
             continue;
         }
-        match dir.unlink(&entry.name) {
+        match or_unprotected(dir, &entry.name, Dir::unlink) {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | an entry of `staging` that nobody holds | thrown away, with the marker in its parent |
 //! | an entry of `trash` that nobody holds | freed, with the marker in its parent |
+//! | one of them that cannot be freed | reported |
 //! | a mark in `applying` that nobody holds | the layer is removed: it holds a part of a changeset |
 //! | files of locks that nobody holds, uses that are dead | removed |
 //! | after a reboot: a marker of no child, a child without a marker | dropped, made again |
@@ -25,6 +26,20 @@ use super::limit;
 use super::operation::Operation;
 use super::record::{self, RECORD, Record, SEALED, Sealed};
 use super::root::{Layer, Layout, add_marker, drop_marker};
+
+/// What is told of something that was to be freed. What cannot be costs space only, be it that a person protected or
+/// mounted something there or that the file system is damaged: nothing else waits for it, and who recovers next tries
+/// again.
+fn freed(done: sys::Result<()>, id: Option<LayerId>, what: &str) -> Recovered {
+    match done {
+        Ok(()) => Recovered { id, what: what.to_owned(), outcome: Outcome::Tidied },
+        Err(error) => {
+            let what =
+                format!("could not free what is left of a layer that was removed or never complete: {error}");
+            Recovered { id, what, outcome: Outcome::NotFreed }
+        }
+    }
+}
 
 /// The memo that every layer was looked at in this boot.
 const CHECKED: &str = "checked";
@@ -120,12 +135,14 @@ impl Layers {
                 Err(error) if error.is_not_found() => continue,
                 // No layer, and nobody's work: what is made and freed here is directories.
                 Err(error) if matches!(error.errno(), sys::Errno::NOTDIR | sys::Errno::LOOP) => {
-                    sys::remove::tree(from, name).map_err(|error| operation.system(error))?;
                     let what = "removed something that is no layer from where layers are made and freed";
-                    report.push(Recovered { id: None, what: what.to_owned(), outcome: Outcome::Tidied });
+                    report.push(freed(sys::remove::tree(from, name), None, what));
                     continue;
                 }
-                Err(error) => return Err(operation.system(error)),
+                Err(error) => {
+                    report.push(freed(Err(error), None, what));
+                    continue;
+                }
             };
             let record = record::read::<Record>(&dir, RECORD, operation).ok().flatten();
             let id = record.as_ref().map(|record| record.id.clone());
@@ -141,11 +158,11 @@ impl Layers {
             }
             // Its maker, alive perhaps, has not locked it yet and makes another one then: nothing was lost.
             let empty = record.is_none() && dir.entries().is_ok_and(|entries| entries.is_empty());
-            limit::free(from, name, record.as_ref()).map_err(|error| operation.system(error))?;
-            if empty {
+            let done = limit::free(from, name, record.as_ref());
+            if empty && done.is_ok() {
                 continue;
             }
-            report.push(Recovered { id, what: what.to_owned(), outcome: Outcome::Tidied });
+            report.push(freed(done, id, what));
         }
         Ok(())
     }

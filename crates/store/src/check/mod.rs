@@ -91,13 +91,15 @@ impl Checker<'_> {
         let store = self.store;
         let recovered =
             store.driver().recover(&|id| store.is_live(id), Look::Everything).explain(OPERATION, "")?;
-        // What it left alone is found, as damage of a layer, by the look at the layers.
         for Recovered { id, what, outcome } in recovered {
-            if outcome != Outcome::Repaired {
-                continue;
-            }
+            let (kind, repaired) = match outcome {
+                Outcome::Repaired => ("driver-repaired", true),
+                Outcome::NotFreed => ("orphan", false),
+                // What it left alone is found, as damage of a layer, by the look at the layers.
+                Outcome::Tidied | Outcome::LeftAlone => continue,
+            };
             let name = id.as_ref().map_or_else(|| store.driver().name().to_owned(), ToString::to_string);
-            self.find("driver-repaired", &name, what, id.as_ref(), true);
+            self.find(kind, &name, what, id.as_ref(), repaired);
         }
         Ok(())
     }
