@@ -19,7 +19,9 @@ pub(crate) use store::{Check, Conformance};
 #[command(name = "layerstore", version, about, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "An ID may be shortened to a unique prefix; a name may stand wherever an ID may.\n\
     Environment: LAYERSTORE_CONFIG, LAYERSTORE_ROOT, LAYERSTORE_RUNROOT, LAYERSTORE_DRIVER, \
-    LAYERSTORE_DRIVER_OPTS, LAYERSTORE_CONFIG_OVERRIDE, LAYERSTORE_LOG, NO_COLOR.\nA flag beats the environment, which beats the file; `layerstore info` says where each value came \
+    LAYERSTORE_DRIVER_OPTS, LAYERSTORE_CONFIG_OVERRIDE, LAYERSTORE_LOG, NO_COLOR.\n\
+    Exit status: 0 done, 1 failed (or `check` or `conformance` found something), 2 wrong usage or \
+    configuration, 130 stopped by a signal.\nA flag beats the environment, which beats the file; `layerstore info` says where each value came \
     from.")]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -6,7 +6,8 @@
 use layerstore::Context;
 use layerstore_sys::signal::{Stop, stop_cleanly};
 
-/// 128 + SIGINT, as a shell says of a program that died of it.
+/// The exit code of what a signal stopped, cleanly or at once: 128 + SIGINT, as a shell says of a program that died of
+/// it, and as docker and git do.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// From now on SIGINT, SIGTERM and SIGHUP cancel this context. Before, they end the process, as nothing has begun.

@@ -63,7 +63,8 @@ fn each<T>(session: &Session, objects: &[T], mut work: impl FnMut(&T) -> Result<
     for object in objects {
         match work(object) {
             Ok(()) => {}
-            Err(Failure::Store(error)) => {
+            // After Ctrl-C the others are left, too.
+            Err(Failure::Store(error)) if error.kind() != layerstore::Kind::Cancelled => {
                 print(&error, session.format());
                 failed = true;
             }

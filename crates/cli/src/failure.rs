@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use crate::args::Format;
+use crate::cancel::INTERRUPTED;
 
 /// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The store refused or failed: exit 1.
+    /// The store refused or failed: exit 1; a signal stopped it: exit 130.
     Store(layerstore::Error),
     /// Wrong usage or configuration: exit 2.
     Usage(layerstore::Error),
@@ -58,7 +59,8 @@ impl Failure {
         match self {
             Self::Store(error) => {
                 print(error, format);
-                ExitCode::from(1)
+                // Nothing but signals cancels what a verb does.
+                ExitCode::from(if error.kind() == layerstore::Kind::Cancelled { INTERRUPTED } else { 1 })
             }
             Self::Usage(error) => {
                 print(error, format);

@@ -209,6 +209,22 @@ fn a_list_is_written_in_portions(#[case] arguments: &[&str]) {
 }
 
 #[test]
+fn a_man_page_is_written_at_once() {
+    let bench = Bench::new("vfs");
+    let report = bench.path("writes");
+    let program = bench.command();
+    let written = Command::new("strace")
+        .args(["-f", "-e", "trace=write,pwrite64", "-o", report.to_str().unwrap()])
+        .args([program.get_program(), "man".as_ref(), "pages".as_ref()])
+        .current_dir(bench.path(""))
+        .status();
+    assert!(written.unwrap().success());
+    let pages = std::fs::read_dir(bench.path("pages")).unwrap().count();
+    let writes = std::fs::read_to_string(report).unwrap().matches("write").count();
+    assert!(pages > 30 && writes <= pages, "{writes} writes for {pages} pages");
+}
+
+#[test]
 fn a_small_file_is_diffed_with_five_calls() {
     let bench = Bench::new("overlay2");
     let tar = tree(&bench);

@@ -53,7 +53,7 @@ fn the_first_signal_stops_what_runs(
     let status = child.wait().unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("cancelled"), "{said}");
     let found = bench.output(&["check", "--quick"]);
     assert_eq!(found.status.code(), Some(1), "the layer holds a part of the tar");

@@ -31,6 +31,40 @@ fn rmi_by_force_takes_what_is_gone_already_for_no_failure() {
     assert_eq!(bench.fails(2, &["--driver", "nope", "rmi", "-f", "a:1"]).matches("nope").count(), 1);
 }
 
+#[rstest::rstest]
+#[case(&["push", "nope", "oci:x"])]
+#[case(&["inspect", "nope"])]
+#[case(&["history", "nope"])]
+#[case(&["tree", "nope"])]
+#[case(&["tag", "nope", "a:1"])]
+#[case(&["untag", "nope"])]
+#[case(&["rmi", "nope"])]
+#[case(&["create", "nope"])]
+#[case(&["mount", "nope"])]
+#[case(&["unmount", "nope"])]
+#[case(&["diff", "nope"])]
+#[case(&["commit", "nope"])]
+#[case(&["export", "nope"])]
+#[case(&["export", "nope", "-o", "file"])]
+#[case(&["rm", "nope"])]
+#[case(&["layer apply", "nope", "/dev/null"])]
+#[case(&["layer seal", "nope"])]
+#[case(&["layer diff", "nope"])]
+#[case(&["layer changes", "nope"])]
+#[case(&["layer mount", "nope"])]
+#[case(&["layer unmount", "nope"])]
+#[case(&["layer plan", "nope"])]
+#[case(&["layer remove", "nope"])]
+#[case(&["layer inspect", "nope"])]
+fn what_is_not_there_is_told_with_the_verb_that_was_typed(#[case] typed: &[&str]) {
+    let bench = Bench::new("vfs");
+    let words: Vec<&str> = typed.iter().flat_map(|word| word.split(' ')).collect();
+    let told = bench.fails(1, &words);
+    assert!(told.starts_with(&format!("layerstore: {}: nope: ", typed[0])), "{told}");
+    assert!(told.to_lowercase().contains("no such") || told.contains("no image"), "{told}");
+    assert!(!bench.path("file").exists());
+}
+
 #[test]
 fn a_container_is_listed_with_the_name_of_its_image_while_it_has_that_name() {
     let bench = Bench::new("vfs");

@@ -19,7 +19,7 @@ use crate::model::{Container, ContainerOptions, LayerKind, LayerState};
 use crate::session::Lease;
 use crate::store::Store;
 
-const CREATE: &str = "create container";
+const CREATE: &str = "create";
 /// Longest name of a container, in bytes.
 const LONGEST_NAME: usize = 128;
 
@@ -132,7 +132,7 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn containers(&self) -> Result<Vec<Container>> {
-        const OPERATION: &str = "list containers";
+        const OPERATION: &str = "ps";
         let mut found = self.database().read(OPERATION, |connection| {
             let mut found = containers::all(connection)?;
             forget_old_names(connection, &mut found)?;

@@ -61,6 +61,13 @@ impl Error {
         self
     }
 
+    /// Names another operation: the one that a person asked for, of which this one was a step.
+    #[must_use]
+    pub fn with_operation(mut self, operation: &'static str) -> Self {
+        self.0.operation = operation;
+        self
+    }
+
     /// Keeps the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -92,7 +99,7 @@ impl Error {
         self.0.code.as_deref()
     }
 
-    /// What was tried: `pull`, `create layer` …
+    /// What was tried: `pull`, `layer create` …
     pub fn operation(&self) -> &'static str {
         self.0.operation
     }

@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// [`System`](crate::Kind::System).
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        self.database().read("list images", |connection| {
+        self.database().read("images", |connection| {
             // Three queries, however many images there are.
             let (mut names, containers) =
                 (images::all_names(connection)?, containers::per_image(connection)?);

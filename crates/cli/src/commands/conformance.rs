@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::output::line;
 use crate::session::Session;
 
-const OPERATION: &str = "run conformance suite";
+const OPERATION: &str = "conformance";
 
 pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode> {
     if arguments.list {
@@ -44,9 +44,7 @@ pub(super) fn run(session: &Session, arguments: &Conformance) -> Result<ExitCode
             reports.push(run_one(session, &**factory, &options)?);
             if session.context.is_cancelled() {
                 // Neither a verdict nor a report: 1 would say that a case failed.
-                let error = Error::new(Kind::Cancelled, OPERATION, "", "cancelled");
-                Failure::Store(error).report(session.format());
-                return Ok(ExitCode::from(cancel::INTERRUPTED));
+                return Err(Error::new(Kind::Cancelled, OPERATION, "", "cancelled").into());
             }
         }
     }

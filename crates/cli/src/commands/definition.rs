@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory as _;
+use layerstore_sys as sys;
 
 use crate::args::Arguments;
 use crate::failure::{Failure, Result};
@@ -15,15 +16,23 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<()> {
 }
 
 pub(super) fn man(directory: &Path) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| {
+    let failed = |error: sys::Error| {
         let what = directory.display().to_string();
-        Failure::Store(layerstore::Error::new(
-            layerstore::Kind::System,
-            "write man pages",
-            what,
-            error.to_string(),
-        ))
+        Failure::Store(layerstore::Error::new(layerstore::Kind::System, "man", what, error.to_string()))
     };
-    layerstore_sys::fs::make_dirs(directory, 0o755).map_err(|error| failed(&error))?;
-    clap_mangen::generate_to(Arguments::command(), directory).map_err(|error| failed(&error))
+    sys::fs::make_dirs(directory, 0o755).map_err(failed)?;
+    let directory = sys::Dir::open(directory).map_err(failed)?;
+    let mut program = Arguments::command().disable_help_subcommand(true);
+    program.build();
+    let mut left = vec![program];
+    while let Some(command) = left.pop() {
+        left.extend(command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned());
+        let page = clap_mangen::Man::new(command);
+        // `generate_to` makes a system call for each piece of a line.
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        let name = page.get_filename();
+        sys::fs::replace(&directory, name.as_bytes(), &text, 0o644).map_err(failed)?;
+    }
+    Ok(())
 }

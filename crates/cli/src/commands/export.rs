@@ -30,7 +30,7 @@ pub(super) fn export(session: &Session, arguments: &Export) -> Result<()> {
         Failure::Store(layerstore::Error::new(kind, "export", what, error.to_string()))
     };
     // Looked up first: a wrong name makes no file, and opens no pipe that somebody waits at.
-    store.container(container)?;
+    store.container(container).map_err(|error| error.with_operation("export"))?;
     match Target::open(path).map_err(failed)? {
         Target::Stream(mut file) => {
             store.export(container, &mut file, &session.context)?;

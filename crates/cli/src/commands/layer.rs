@@ -72,7 +72,7 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
             session.print(&json!({ "id": id }), |_| line(&id))
         }
         Layer::Plan { id, ro } => {
-            let layer = store.layer(&id)?;
+            let layer = store.layer(&id).map_err(|error| error.with_operation("layer plan"))?;
             let writable = !ro && layer.kind == layerstore::LayerKind::Active;
             let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
             let plan = store.layer_plan(
