@@ -84,7 +84,33 @@ pub(crate) struct Bound {
     /// What a person should know.
     pub(crate) warning: Option<String>,
     /// Tells others that somebody uses the store.
-    _live: Lock,
+    _live: Live,
+}
+
+/// The lock of who uses a store. It is given up for copies of the descriptor, too, which a program that is just being
+/// started holds between fork and exec: else whoever wants the store for himself finds it in use, for a moment.
+#[derive(Debug)]
+struct Live {
+    lock: Option<Lock>,
+    /// A child that was forked has a copy, and must not give the parent's lock up.
+    process: u32,
+}
+
+impl Live {
+    fn new(lock: Lock) -> Self {
+        Self { lock: Some(lock), process: std::process::id() }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take()
+            && self.process == std::process::id()
+        {
+            // Closing it does the same a moment later.
+            let _ = lock.release();
+        }
+    }
 }
 
 impl Bound {
@@ -116,12 +142,12 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
         Ok((recovered || bound.path == runroot).then_some((marker, recovered)))
     };
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: Live::new(live) });
     }
     let _gate = db::gate(root, OPERATION)?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: live });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: Live::new(live) });
     }
     if let Some(original) = original(root, runroot, &here)? {
         let message = format!("it is a copy of {}, which uses the same runroot", original.display());
@@ -148,7 +174,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     })?;
     let marker = marker(runroot, &here.token);
     sys::fs::replace(root, FILE, &bytes, 0o600).explain(OPERATION, "")?;
-    Ok(Bound { marker, first: true, warning, _live: live })
+    Ok(Bound { marker, first: true, warning, _live: Live::new(live) })
 }
 
 fn in_use(root: &Dir, other: &Binding) -> Error {

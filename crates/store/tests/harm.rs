@@ -34,6 +34,31 @@ fn filled(scratch: &Scratch) -> (Memory, layerstore::Container) {
     (image, made)
 }
 
+/// A program that another thread is just starting holds copies of all descriptors, between fork and exec.
+#[test]
+fn a_store_that_was_closed_is_nobodys_also_while_a_program_is_started() {
+    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let scratch = Scratch::new();
+    drop(filled(&scratch));
+    let store = scratch.open("overlay2");
+    let this: Pid = getpid();
+    let this = pidfd_open(this, PidfdFlags::empty()).unwrap();
+    let lock = scratch.root().join("store.lock");
+    let own = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let number = path.file_name()?.to_str()?.parse().ok()?;
+        (std::fs::read_link(&path).ok()? == lock).then_some(number)
+    });
+    let copies: Vec<_> =
+        own.map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).unwrap()).collect();
+    assert_eq!(copies.len(), 1);
+    std::fs::remove_file(scratch.root().join("layerstore.db")).unwrap();
+    let error = Store::repair_database(&options(&scratch)).unwrap_err();
+    assert!(error.message().contains("other programs have the store open"), "{error}");
+    drop(store);
+    assert!(Store::repair_database(&options(&scratch)).unwrap().is_some());
+}
+
 fn remove(path: &Path) {
     if path.symlink_metadata().is_ok_and(|stat| stat.is_dir()) {
         std::fs::remove_dir_all(path).unwrap();
