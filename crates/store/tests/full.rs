@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use common::*;
-use layerstore::{CheckOptions, Config, ContainerOptions, Context, Kind, MountOptions, Store};
+use layerstore::{CheckOptions, CommitOptions, Config, ContainerOptions, Context, Kind, MountOptions, Store};
 use layerstore_testkit::scratch::{FileSystem, Scratch as Disk};
 use rstest::rstest;
 
@@ -142,4 +142,38 @@ fn everything_can_be_removed_from_a_full_disk(#[case] file_system: FileSystem, #
     image.pull(&store, &["large"]).unwrap();
     assert_eq!(exported(&store, "large"), image.tars());
     assert!(store.check(CheckOptions::default(), &Context::new()).unwrap().findings.is_empty());
+}
+
+/// As `/var/log/lastlog` is where a user has a large ID: the tar of a layer has it in full.
+#[rstest]
+#[case("overlay2")]
+#[case("vfs")]
+fn a_sparse_file_larger_than_the_disk_is_committed(#[case] driver: &str) {
+    use std::os::unix::fs::FileExt as _;
+    const SIZE: u64 = 128 << 20;
+    let disk = Disk::new(FileSystem::Ext4 { commit: 5 }, 48 << 20).unwrap();
+    let run = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = open(Config::at(disk.path().join("root"), run.path()).with_driver(driver)).unwrap();
+    small().pull(&store, &["small"]).unwrap();
+    let options =
+        |name: &str| ContainerOptions { name: Some(name.to_owned()), ..ContainerOptions::default() };
+    store.create_container("small", &options("one"), &Context::new()).unwrap();
+    let place = store.mount("one", &MountOptions::default()).unwrap();
+    let file = std::fs::File::create(place.join("lastlog")).unwrap();
+    file.set_len(SIZE).unwrap();
+    file.write_all_at(b"root", SIZE / 2 + 1).unwrap();
+    drop(file);
+    store.unmount("one", None).unwrap();
+    let commit = CommitOptions { name: Some("made".to_owned()), ..CommitOptions::default() };
+    store.commit("one", &commit, &Context::new()).unwrap();
+    store.create_container("made", &options("two"), &Context::new()).unwrap();
+    let place = store.mount("two", &MountOptions::default()).unwrap();
+    let file = std::fs::File::open(place.join("lastlog")).unwrap();
+    let mut bytes = [0; 6];
+    file.read_exact_at(&mut bytes, SIZE / 2).unwrap();
+    assert_eq!((file.metadata().unwrap().len(), &bytes), (SIZE, b"\0root\0"));
+    drop(file);
+    store.unmount("two", None).unwrap();
+    let found = store.check(CheckOptions::default(), &Context::new()).unwrap().findings;
+    assert!(found.is_empty(), "{found:?}");
 }

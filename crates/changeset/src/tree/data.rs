@@ -1,5 +1,6 @@
 //! File data out of and into files of a layer, with holes kept and extents shared where the file system can.
 
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,12 @@ const DENSE: u64 = 128 << 10;
 pub(super) const EARLY: u64 = 64 << 10;
 /// Bytes of one file after which its write-back begins before it is complete.
 const PORTION: u64 = 8 << 20;
+/// Least run of zeros that is left out of a file, and so becomes a hole: fewer bytes are not worth an extent more. A
+/// tar that was not made with holes in mind has those of `/var/log/lastlog` in full, and they may be more than the
+/// disk has.
+const HOLE: usize = 64 << 10;
+/// Zeros are looked for in such pieces: file systems have no smaller holes.
+const PIECE: usize = 4 << 10;
 /// Most bytes that one `copy_file_range` is asked for, so that cancelling does not wait for long.
 const RANGE: u64 = 64 << 20;
 
@@ -226,8 +233,7 @@ pub(crate) fn write_stream(
             return Err(wrong_size(name, size));
         }
         if let Chunk::Data(bytes) = chunk {
-            to.write_all_at(bytes, offset)?;
-            written = offset + length;
+            written = write_sparsely(to, bytes, offset)?.unwrap_or(written);
             if written - begun >= PORTION && context.wants_write_back() {
                 begin_write_back(to);
                 begun = written;
@@ -244,7 +250,96 @@ pub(crate) fn write_stream(
     Ok(())
 }
 
+/// Writes `bytes` at `offset` of a new file, but for long runs of zeros and those at either end. Says where what was
+/// written ends.
+fn write_sparsely(to: &File, bytes: &[u8], offset: u64) -> Result<Option<u64>> {
+    let mut last = None;
+    let mut write = |stretch: Range<usize>| -> Result<()> {
+        let at = offset + stretch.start as u64;
+        last = Some(offset + stretch.end as u64);
+        Ok(to.write_all_at(bytes.get(stretch).unwrap_or_default(), at)?)
+    };
+    // What is not zero, as far as it was seen, with short runs of zeros in between.
+    let mut stretch = 0..0;
+    let mut at = 0;
+    let before = usize::try_from(offset % PIECE as u64).unwrap_or_default();
+    for piece in pieces(bytes, PIECE - before) {
+        if !is_zero(piece) {
+            if stretch.is_empty() {
+                stretch = at..at;
+            } else if at - stretch.end >= HOLE {
+                write(std::mem::replace(&mut stretch, at..at))?;
+            }
+            stretch.end = at + piece.len();
+        }
+        at += piece.len();
+    }
+    if !stretch.is_empty() {
+        write(stretch)?;
+    }
+    Ok(last)
+}
+
+/// Cuts `bytes` into pieces, the first of which has `first` bytes.
+fn pieces(bytes: &[u8], first: usize) -> impl Iterator<Item = &[u8]> {
+    let (first, rest) = bytes.split_at_checked(first).unwrap_or((bytes, &[]));
+    std::iter::once(first).chain(rest.chunks(PIECE))
+}
+
+/// Whether a piece has nothing but zeros.
+fn is_zero(piece: &[u8]) -> bool {
+    static ZEROS: [u8; PIECE] = [0; PIECE];
+    piece.first().is_none_or(|first| *first == 0) && ZEROS.get(..piece.len()) == Some(piece)
+}
+
 /// The refusal of data that is not as long as announced.
 pub(crate) fn wrong_size(name: &[u8], size: u64) -> Error {
     Error::refused(Code::SizeMismatch, name, format!("the data is not the {size} bytes that were announced"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes in chunks, as a reader of archives lends them.
+    struct Chunks<'a>(std::vec::IntoIter<&'a [u8]>);
+
+    impl FileData for Chunks<'_> {
+        fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
+            Ok(self.0.next().map(Chunk::Data))
+        }
+
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    proptest! {
+        /// Stretches of data and of zeros, cut anywhere.
+        #[test]
+        fn what_is_written_reads_the_same_and_long_zeros_take_no_space(
+            stretches in prop::collection::vec((any::<bool>(), 1..400_000_usize), 0..8),
+            chunk in 1_000..300_000_usize,
+        ) {
+            let mut bytes = Vec::new();
+            for (index, (zeros, length)) in stretches.iter().enumerate() {
+                let byte = if *zeros { 0 } else { u8::try_from(index + 1).unwrap() };
+                bytes.resize(bytes.len() + length, byte);
+            }
+            let scratch = tempfile::tempdir().unwrap();
+            let dir = layerstore_sys::Dir::open(scratch.path()).unwrap();
+            let file = dir.create_file(b"file", 0o600).unwrap();
+            let size = bytes.len() as u64;
+            let mut data = Chunks(bytes.chunks(chunk).collect::<Vec<_>>().into_iter());
+            write_stream(b"file", b"", 0, &mut data, size, &file, &Context::new()).unwrap();
+            prop_assert_eq!(dir.open_file(b"file").unwrap().read_to_end_limited(4 << 20).unwrap(), bytes);
+            let solid: usize = stretches.iter().filter(|(zeros, _)| !zeros).map(|(_, length)| length + 2 * PIECE).sum();
+            // A run of zeros that is too short, and what a chunk has of a piece, are written.
+            let short = stretches.len() * HOLE;
+            let allocated = dir.stat(b"file").unwrap().blocks * 512;
+            prop_assert!(allocated <= (solid + short) as u64, "{} of {} bytes", allocated, size);
+        }
+    }
 }

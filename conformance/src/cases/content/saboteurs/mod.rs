@@ -11,8 +11,7 @@ mod viewing;
 use std::collections::VecDeque;
 
 use layerstore_changeset::{
-    self as changeset, Change, ChangeSink, ChangeSource, Chunk, Entry, FileData, Item, Kind, Metadata,
-    RelPath,
+    self as changeset, Change, ChangeSink, ChangeSource, Entry, FileData, Item, Kind, Metadata, RelPath,
 };
 use layerstore_driver::{Driver, LayerId};
 use layerstore_sys::Dir;
@@ -73,14 +72,11 @@ struct Bent<'a> {
     inner: &'a mut dyn ChangeSource,
     bend: Bend,
     after: VecDeque<Change>,
-    /// Files whose names begin so come without holes.
-    fill: Option<&'static str>,
-    filled: Filled,
 }
 
 impl<'a> Bent<'a> {
     fn new(inner: &'a mut dyn ChangeSource, bend: Bend) -> Self {
-        Self { inner, bend, after: VecDeque::new(), fill: None, filled: Filled::default() }
+        Self { inner, bend, after: VecDeque::new() }
     }
 }
 
@@ -90,50 +86,11 @@ impl ChangeSource for Bent<'_> {
             return Ok(Some(Item { change, data: None }));
         }
         let Some(item) = self.inner.next()? else { return Ok(None) };
-        let fills = self.fill.is_some_and(|mark| is_about(&item.change, mark));
         let mut bent: VecDeque<Change> = (self.bend)(item.change).into();
         let change = bent.pop_front().unwrap_or_else(nothing);
         self.after = bent;
         let is_file = matches!(&change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
-        let data = match item.data {
-            Some(data) if is_file && fills => {
-                self.filled = Filled::read(data)?;
-                Some(&mut self.filled as &mut dyn FileData)
-            }
-            data => data.filter(|_| is_file),
-        };
-        Ok(Some(Item { change, data }))
-    }
-}
-
-/// Data whose holes were filled with zeros.
-#[derive(Default)]
-struct Filled {
-    bytes: Vec<u8>,
-    given: bool,
-}
-
-impl Filled {
-    fn read(data: &mut dyn FileData) -> changeset::Result<Self> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = data.next_chunk()? {
-            match chunk {
-                Chunk::Data(more) => bytes.extend_from_slice(more),
-                Chunk::Hole(length) => bytes.resize(bytes.len() + usize::try_from(length).unwrap_or(0), 0),
-            }
-        }
-        Ok(Self { bytes, given: false })
-    }
-}
-
-impl FileData for Filled {
-    fn next_chunk(&mut self) -> changeset::Result<Option<Chunk<'_>>> {
-        let first = !std::mem::replace(&mut self.given, true);
-        Ok((first && !self.bytes.is_empty()).then_some(Chunk::Data(&self.bytes)))
-    }
-
-    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        None
+        Ok(Some(Item { change, data: item.data.filter(|_| is_file) }))
     }
 }
 
