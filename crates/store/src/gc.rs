@@ -42,6 +42,7 @@ impl Store {
         gc.leases()?;
         if !dry_run {
             self.remove_mount_points();
+            self.settle_names(OPERATION, false)?;
             let root = &self.inner().root;
             for name in sys::fs::sweep_replacements(root).explain(OPERATION, "")? {
                 gc.note("leftover", name, "a process died while it noted the runroot", 0);

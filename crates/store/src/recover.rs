@@ -211,6 +211,7 @@ impl Store {
 
     /// Removes the records of what was removed, which a power cut may have brought back, and forgets the removals.
     fn bury(&self) -> Result<()> {
+        self.settle_names(OPERATION, true)?;
         // What others remove meanwhile stays noted.
         let until = now();
         let removed = self.database().read(OPERATION, removed::all)?;
@@ -335,7 +336,9 @@ impl Store {
                 let layer = self
                     .database()
                     .read(OPERATION, |connection| layers::get(connection, container.layer.as_str()))?;
-                let parent = layer.and_then(|row| row.layer.parent);
+                // A row that is wrong is no source of a record.
+                let Some(layer) = layer.filter(|row| row.origin == LayerOrigin::Container) else { continue };
+                let parent = layer.layer.parent;
                 self.write_container_record(&container, parent.as_ref())?;
                 written.push(format!("containers/{name}"));
             }

@@ -214,6 +214,7 @@ impl Store {
     /// is dead or the caller's own. Returns the layers that went.
     pub(crate) fn reap(&self, session: &str) -> Result<Vec<LayerId>> {
         const OPERATION: &str = "recover";
+        let held = self.database().read(OPERATION, |connection| sessions::held_by(connection, session))?;
         let ((), doomed) = self.doom(OPERATION, Durability::Relaxed, |transaction| {
             let left = layers::of_session(transaction, session)?;
             for row in &left {
@@ -226,6 +227,8 @@ impl Store {
             Ok(((), Going { layers: left.into_iter().map(|row| row.layer.id).collect(), images }))
         })?;
         Lease::clear(self.staging(), &file_name(session));
+        // It may have written down names for an image that somebody else brought in, and died before that had them.
+        self.follow_names(&held.iter().filter_map(|object| object.parse().ok()).collect::<Vec<_>>());
         self.destroy(OPERATION, &doomed)?;
         Ok(doomed.into_ids())
     }

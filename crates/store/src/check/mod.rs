@@ -12,13 +12,16 @@
 mod contents;
 mod layer;
 mod mend;
+mod rows;
+
+use std::collections::HashSet;
 
 use layer::UNREADABLE;
 use layerstore_changeset::Context;
 use layerstore_driver::{LayerId, Look, Outcome, Recovered};
 use layerstore_image::Manifest;
 
-use crate::db::{Durability, damage, images, layers};
+use crate::db::{Durability, damage, images, layers, retake};
 use crate::error::{Explain as _, Result};
 use crate::lost::Thing;
 use crate::model::{Check, CheckOptions, Finding, LayerKind, LayerState};
@@ -43,11 +46,17 @@ impl Store {
             checker.driver()?;
         }
         checker.lost()?;
+        if options.repair {
+            checker.dangling()?;
+        }
+        checker.rows()?;
+        checker.names()?;
         checker.layers()?;
         checker.images()?;
         checker.unknown()?;
         if options.repair {
             checker.mend()?;
+            checker.database_again()?;
         }
         Ok(checker.report)
     }
@@ -65,7 +74,40 @@ type Wrong = (&'static str, String);
 
 impl Checker<'_> {
     fn database(&mut self) -> Result<()> {
-        let problems = self.store.database().read(OPERATION, |connection| {
+        for message in self.problems()? {
+            self.find("database", "layerstore.db", message, None, false);
+        }
+        Ok(())
+    }
+
+    /// Takes away rows that belong to nothing, after what they may belong to is back.
+    fn dangling(&mut self) -> Result<()> {
+        if self.report.findings.iter().any(|finding| finding.kind == "database") {
+            self.store
+                .database()
+                .write(OPERATION, Durability::Full, |transaction| retake::clear_dangling(transaction))?;
+        }
+        Ok(())
+    }
+
+    /// Notes which problems of the database are no more, now that rows were put right.
+    fn database_again(&mut self) -> Result<()> {
+        if !self.report.findings.iter().any(|finding| finding.kind == "database") {
+            return Ok(());
+        }
+        let mut left = self.problems()?;
+        for finding in self.report.findings.iter_mut().filter(|finding| finding.kind == "database") {
+            match left.iter().position(|message| *message == finding.message) {
+                Some(index) => drop(left.swap_remove(index)),
+                None => finding.repaired = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the database by itself.
+    fn problems(&self) -> Result<Vec<String>> {
+        self.store.database().read(OPERATION, |connection| {
             let pragma = if self.options.quick { "quick_check(20)" } else { "integrity_check(20)" };
             let mut statement = connection.prepare(&format!("PRAGMA {pragma}")).explain(OPERATION, "")?;
             let lines: rusqlite::Result<Vec<String>> =
@@ -78,11 +120,7 @@ impl Checker<'_> {
             let broken = tables.explain(OPERATION, "")?;
             problems.extend(broken.into_iter().map(|table| format!("a row of {table} refers to nothing")));
             Ok(problems)
-        })?;
-        for message in problems {
-            self.find("database", "layerstore.db", message, None, false);
-        }
-        Ok(())
+        })
     }
 
     /// Has the driver look at everything, before its layers are judged: what it can make again from its own records is
@@ -114,6 +152,48 @@ impl Checker<'_> {
         for Thing { name, message } in things {
             let how = if self.options.repair { "brought back" } else { "`check --repair` brings it back" };
             self.find("row-lost", &name, format!("{message}; {how}"), None, self.options.repair);
+        }
+        Ok(())
+    }
+
+    /// Names that records of images have and no row.
+    fn names(&mut self) -> Result<()> {
+        let none = self.store.database().read(OPERATION, images::no_names)?;
+        if self.options.repair && !none.is_empty() {
+            self.store.database().write(OPERATION, Durability::Full, |transaction| {
+                retake::clear_no_names(transaction, &none)
+            })?;
+        }
+        for text in none {
+            let how = if self.options.repair { "removed" } else { "`check --repair` removes it" };
+            let message = format!("a row in the place of an image's name, which it is not; {how}");
+            self.find("row-wrong", &format!("{text:?}"), message, None, self.options.repair);
+        }
+        let mut names = self.store.look_at_names(OPERATION)?;
+        let mut back = HashSet::new();
+        if self.options.repair {
+            back = self.store.bring_names_back(OPERATION, &names)?;
+            names.lost.retain(|key, (_, of)| back.contains(key) || of.len() > 1);
+            self.store.write_names_behind(&names)?;
+        }
+        for (key, (name, of)) in names.lost {
+            let how = match of.as_slice() {
+                [_] if back.contains(&key) => "brought back".to_owned(),
+                [_] => "`check --repair` brings it back".to_owned(),
+                _ => "it was not the name of them all: give it with `layerstore tag`".to_owned(),
+            };
+            let ids: Vec<String> = of.iter().map(ToString::to_string).collect();
+            self.report.findings.push(Finding {
+                kind: "row-lost",
+                name: name.to_string(),
+                message: format!(
+                    "the name of the image {}: a record beside the data tells of it, and the database does not know \
+                     it; {how}",
+                    ids.join(" and ")
+                ),
+                images: of,
+                repaired: back.contains(&key),
+            });
         }
         Ok(())
     }

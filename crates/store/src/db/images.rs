@@ -6,7 +6,7 @@ use layerstore_image::ImageName;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::layers::{parsed, signed, unsigned};
-use super::removed;
+use super::{removed, untagged};
 use crate::error::{Explain as _, Result};
 
 const OPERATION: &str = "read images";
@@ -141,6 +141,7 @@ pub(crate) fn link(connection: &Connection, id: &Digest, layers: &[LayerId]) -> 
 /// Forgets an image with its names.
 pub(crate) fn delete(connection: &Connection, id: &Digest) -> Result<()> {
     removed::note(connection, &id.hex())?;
+    untagged::note_all(connection, id)?;
     connection.execute("DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop).explain("rmi", "")
 }
 
@@ -154,7 +155,7 @@ pub(crate) fn named(connection: &Connection, name: &ImageName) -> Result<Option<
 }
 
 /// What the table calls a name. One with tag and digest is found by its digest, which alone says which image.
-fn key(name: &ImageName) -> String {
+pub(crate) fn key(name: &ImageName) -> String {
     match name.digest() {
         Some(digest) => format!("{}@{digest}", name.repository()),
         None => name.to_string(),
@@ -190,8 +191,18 @@ pub(crate) fn all_names(
     Ok(names)
 }
 
+/// What is in the place of names and is none.
+pub(crate) fn no_names(connection: &Connection) -> Result<Vec<String>> {
+    let texts: Vec<String> = connection
+        .prepare_cached("SELECT name FROM names ORDER BY name")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .explain(OPERATION, "")?;
+    Ok(texts.into_iter().filter(|text| text.parse::<ImageName>().is_err()).collect())
+}
+
 /// Gives an image a name; another image loses it.
 pub(crate) fn set_name(connection: &Connection, name: &ImageName, image: &Digest) -> Result<()> {
+    untagged::forget(connection, &key(name))?;
     connection
         .execute(
             "INSERT INTO names (name, repository, tag, digest, image) VALUES (?1, ?2, ?3, ?4, ?5) \
@@ -210,5 +221,6 @@ pub(crate) fn set_name(connection: &Connection, name: &ImageName, image: &Digest
 
 /// Takes a name away.
 pub(crate) fn remove_name(connection: &Connection, name: &ImageName) -> Result<()> {
+    untagged::note(connection, &key(name))?;
     connection.execute("DELETE FROM names WHERE name = ?", [key(name)]).map(drop).explain("untag", name)
 }

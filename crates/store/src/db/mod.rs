@@ -12,8 +12,10 @@ pub(crate) mod images;
 pub(crate) mod layers;
 pub(crate) mod removed;
 mod reserve;
+pub(crate) mod retake;
 mod schema;
 pub(crate) mod sessions;
+pub(crate) mod untagged;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

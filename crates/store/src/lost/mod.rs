@@ -22,6 +22,7 @@ use crate::store::Store;
 
 use search::{Known, Search};
 
+mod names;
 mod search;
 
 /// What a person can do about it.

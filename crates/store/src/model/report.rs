@@ -133,7 +133,8 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// A stable word: `database`, `layer-missing`, `layer-unknown`, `layer-damaged`, `layer-half-applied`,
-    /// `record-missing`, `record-lost`, `row-lost`, `image-files`, `orphan`, `driver-root`, `driver-repaired`.
+    /// `record-missing`, `record-lost`, `row-lost`, `row-wrong`, `image-files`, `orphan`, `driver-root`,
+    /// `driver-repaired`.
     pub kind: &'static str,
     /// What it is about.
     pub name: String,
