@@ -61,6 +61,18 @@ pub(crate) fn all(connection: &Connection) -> Result<HashSet<String>> {
     Ok(keys.iter().filter_map(|key| key.strip_prefix(PREFIX)).map(ToOwned::to_owned).collect())
 }
 
+/// Whether anything was taken away until `time`.
+pub(crate) fn any(connection: &Connection, time: i64) -> Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM meta WHERE key >= ? AND key < ? AND CAST(value AS INTEGER) < ?)",
+        )
+        .and_then(|mut statement| {
+            statement.query_row(params![PREFIX, super::prefix_end(PREFIX), time], |row| row.get(0))
+        })
+        .explain(OPERATION, "")
+}
+
 /// Forgets what was taken away until `time`.
 pub(crate) fn clear(connection: &Connection, time: i64) -> Result<()> {
     connection

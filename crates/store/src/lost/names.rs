@@ -100,7 +100,7 @@ impl Store {
     /// now where nothing is left of it on any disk, else those of a day ago.
     pub(crate) fn settle_names(&self, operation: &'static str, all: bool) -> Result<()> {
         let until = if all { now() } else { now().saturating_sub(A_DAY) };
-        if self.database().read(operation, untagged::all)?.is_empty() {
+        if !self.database().read(operation, |connection| untagged::any(connection, until))? {
             return Ok(());
         }
         self.write_names(&self.look_at_names(operation)?.behind)?;
