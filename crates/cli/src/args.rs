@@ -86,7 +86,7 @@ pub(crate) enum Command {
         /// Only this one, with its options
         name: Option<String>,
     },
-    /// Show the space that images, layers and containers take, shared and unique
+    /// Show the space on disk that images, layers and containers take, shared and unique
     Df,
     /// Verify records against disk, and contents against recorded digests; exit 1 if something is wrong
     Check(Check),
@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Write an image out and print the digest of its manifest
     Push(Push),
-    /// List images
+    /// List images, with the size of what their files hold
     Images,
     /// Show images or containers as JSON
     Inspect {

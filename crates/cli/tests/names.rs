@@ -66,6 +66,38 @@ fn what_is_not_there_is_told_with_the_verb_that_was_typed(#[case] typed: &[&str]
 }
 
 #[test]
+fn a_layer_is_found_by_every_id_that_a_table_shows() {
+    let bench = Bench::new("vfs");
+    bench.run(&["pull", &bench.rootfs(), "a:1"]);
+    bench.run(&["create", "--name", "c", "a:1"]);
+    let root = bench.run(&["mount", "c"]);
+    std::fs::write(std::path::Path::new(&root).join("new"), "new").unwrap();
+    bench.run(&["commit", "c", "a:2"]);
+    let layers: Value = serde_json::from_str(&bench.run(&["layer", "list", "--format", "json"])).unwrap();
+    let tables = [&["tree"][..], &["history", "a:2"], &["layer", "list"]].map(|verb| bench.run(verb));
+    // Each layer by its chain ID in the first table, its diff ID in the second, and its own ID in the third.
+    for (table, count) in tables.iter().zip([3, 2, 3]) {
+        let ids: Vec<&str> = table
+            .split([' ', '\n', '─'])
+            .filter(|word| word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .collect();
+        let found = ids.iter().filter_map(|id| {
+            let output = bench.output(&["layer", "inspect", id]);
+            let told: Value = serde_json::from_slice(&output.stdout).ok()?;
+            Some(told["layer"]["id"].as_str()?.to_owned())
+        });
+        let found: std::collections::BTreeSet<_> = found.collect();
+        assert_eq!(found.len(), count, "{found:?} of {table}");
+        assert!(found.iter().all(|id| layers.as_array().unwrap().iter().any(|layer| layer["id"] == **id)));
+    }
+    // Too wide for a terminal, and nothing that a prefix does not say; an ID of a person's own stays whole.
+    assert!(tables[2].lines().all(|line| line.chars().count() < 90), "{}", tables[2]);
+    bench.run(&["layer", "create", "a-name-of-more-than-twelve"]);
+    assert!(bench.run(&["layer", "list"]).contains("a-name-of-more-than-twelve"));
+    assert!(bench.run(&["info"]).contains("driver_priority = none (default)"));
+}
+
+#[test]
 fn a_container_is_listed_with_the_name_of_its_image_while_it_has_that_name() {
     let bench = Bench::new("vfs");
     let source = bench.rootfs();

@@ -82,7 +82,8 @@ pub(crate) fn container(connection: &Connection, operation: &'static str, text: 
     })
 }
 
-/// The layer with this id, chain ID or unique prefix of an id; never one that is on its way out.
+/// The layer with this id, chain ID or diff ID, or a unique prefix of one, the first that fits in this order; never one
+/// that is on its way out.
 pub(crate) fn layer(connection: &Connection, operation: &'static str, text: &str) -> Result<LayerRow> {
     let exact = match text.parse::<Digest>() {
         Ok(chain_id) => layers::by_chain(connection, &chain_id)?,
@@ -92,7 +93,15 @@ pub(crate) fn layer(connection: &Connection, operation: &'static str, text: &str
         Some(row) => Some(row),
         None if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) => None,
         None => {
-            let found = layers::with_prefix(connection, text, SHOWN)?;
+            let mut found = layers::with_prefix(connection, text, SHOWN)?;
+            if let Some(hex) = image_id_prefix(text) {
+                // `tree` and `history` show these.
+                for column in ["chain_id", "diff_id"] {
+                    if found.is_empty() {
+                        found = layers::with_digest(connection, column, hex, SHOWN)?;
+                    }
+                }
+            }
             let shown = found.iter().map(|row| short(row.layer.id.as_str()).to_owned()).collect();
             unique(operation, text, found, shown)?
         }
@@ -117,7 +126,8 @@ fn unique<T>(
         shown.push("…".to_owned());
     }
     let message = format!("the prefix fits several: {}", shown.join(", "));
-    Err(Error::new(Kind::InvalidInput, operation, text, message).with_hint("give more digits"))
+    Err(Error::new(Kind::InvalidInput, operation, text, message)
+        .with_hint("give more digits, or one of these"))
 }
 
 /// The first twelve digits of an id, as tables show them.

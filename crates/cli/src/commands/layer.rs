@@ -90,8 +90,8 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
             session.print(&layers, |layers| {
                 let rows = layers.iter().map(|layer| {
                     vec![
-                        layer.id.to_string(),
-                        layer.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+                        brief(layer.id.as_str()),
+                        layer.parent.as_ref().map(|parent| brief(parent.as_str())).unwrap_or_default(),
                         word(&layer.kind),
                         word(&layer.state),
                         layer.disk_bytes.map(size).unwrap_or_default(),
@@ -108,6 +108,11 @@ pub(super) fn dispatch(session: &Session, verb: Layer) -> Result<()> {
             Ok(output::json(&json!({ "layer": layer, "metadata": data }))?)
         }
     }
+}
+
+/// An ID as other tables show it; one that a person chose in full.
+fn brief(id: &str) -> String {
+    if id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) { short(id) } else { id.to_owned() }
 }
 
 /// The word that JSON has for a value.

@@ -29,6 +29,7 @@ pub(super) fn info(session: &Session) -> Result<()> {
         line(format_args!("configuration files: {files}"))?;
         line("settings:")?;
         for (key, value, origin) in &info.settings {
+            let value = if value.is_empty() { "none" } else { value };
             line(format_args!("  {key} = {value} ({origin})"))?;
         }
         Ok(())

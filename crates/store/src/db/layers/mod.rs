@@ -71,6 +71,19 @@ pub(crate) fn with_prefix(connection: &Connection, prefix: &str, limit: u32) -> 
     )
 }
 
+/// Layers whose digest in `column` (their chain ID or diff ID) begins with the digits `hex`, at most `limit`.
+pub(crate) fn with_digest(
+    connection: &Connection,
+    column: &'static str,
+    hex: &str,
+    limit: u32,
+) -> Result<Vec<LayerRow>> {
+    let prefix = format!("sha256:{hex}");
+    let condition = format!("{column} >= ? AND {column} < ? AND state <> 'deleting'");
+    let rest = format!("WHERE {condition} ORDER BY {column} LIMIT ?");
+    many(connection, &rest, &[&prefix, &super::prefix_end(&prefix), &limit])
+}
+
 /// Layers on their way out.
 pub(crate) fn doomed(connection: &Connection) -> Result<Vec<LayerRow>> {
     many(connection, "WHERE state = 'deleting' AND state <> 'ready'", &[])
