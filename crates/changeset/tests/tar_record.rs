@@ -67,6 +67,15 @@ fn it_gives_the_archive_back(#[case] bytes: Vec<u8>) {
     assert_record_gives_it_back(&bytes);
 }
 
+/// What follows an archive's end mark is kept, whatever it is: a few bytes of a blob may make many of them.
+#[test]
+fn zeros_behind_the_end_take_little() {
+    const ZEROS: usize = 16 << 20;
+    let bytes = [archive(&[file("a", "x")]), vec![0; ZEROS]].concat();
+    let record = record_of(&bytes);
+    assert!(record.len() < ZEROS / 400, "{} bytes", record.len());
+}
+
 fn assembled(content: &'static [u8]) -> Result<Vec<u8>, (Option<Code>, String)> {
     let record = record_of(&archive(&[file("etc/motd", "hello")]));
     let mut out = Vec::new();
