@@ -196,9 +196,15 @@ fn killed_in_apply(bench: &Bench) -> Outcome {
         let layer = bench.layer("layer", parent, &script())?;
         let mut child = bench.spawn("apply_half", &["layer"])?;
         child.expect("half")?;
+        ensure!(!bench.driver().layer(&layer)?.half_applied, "half applied, while somebody is at it");
         child.kill()?;
         let driver = recovered(bench)?;
-        if driver.layers()?.iter().any(|info| info.id == layer) {
+        if let Some(info) = whole_or_absent(&*driver, &layer)? {
+            ensure!(driver.layers()?.contains(&info), "the list says otherwise than {info:?}");
+            if !info.half_applied {
+                let shown = bench.view_of(&*driver, &layer)?;
+                ensure!(!shown.has("half0"), "a layer shows a part of a changeset, and is not half applied");
+            }
             driver.remove(&layer)?;
         }
         let again = crate::hands::layer(&*driver, "layer", parent, &script().file("new", "1"))?;

@@ -37,6 +37,12 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         also: &[],
     },
     Saboteur {
+        clause: "L14",
+        what: "a layer that an interrupted apply left is told as whole",
+        wrap: broken::<SaysWhole>,
+        also: &[],
+    },
+    Saboteur {
         clause: "L15",
         what: "every recovery reports something",
         wrap: broken::<AlwaysFinds>,
@@ -119,6 +125,19 @@ impl Sabotage for ForgetsLayers {
 
     fn exists(&self, driver: &dyn Driver, id: &LayerId) -> Result<bool> {
         Ok(driver.exists(id)? && self.knows(driver, id))
+    }
+}
+
+#[derive(Debug, Default)]
+struct SaysWhole;
+
+impl Sabotage for SaysWhole {
+    fn layers(&self, driver: &dyn Driver) -> Result<Vec<LayerInfo>> {
+        Ok(driver.layers()?.into_iter().map(|info| LayerInfo { half_applied: false, ..info }).collect())
+    }
+
+    fn layer(&self, driver: &dyn Driver, id: &LayerId) -> Result<LayerInfo> {
+        Ok(LayerInfo { half_applied: false, ..driver.layer(id)? })
     }
 }
 
