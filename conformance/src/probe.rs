@@ -112,27 +112,14 @@ fn id_mapped_mounts(dir: &Dir) -> Result {
 
 /// The type of the file system that holds `path`, as mount(8) calls it where it is a usual one.
 pub(crate) fn file_system(path: &Path) -> String {
-    let Ok(found) = nix::sys::statfs::statfs(path) else { return "unknown".to_owned() };
-    // linux/magic.h
-    match found.filesystem_type().0 {
-        0xEF53 => with_projects(path, "ext4"),
-        0x5846_5342 => with_projects(path, "xfs"),
-        // Quotas make it another one: layers can be limited there.
-        0x9123_683E => match Dir::open(path).and_then(|dir| sys::btrfs::quota(&dir)) {
-            Ok(sys::btrfs::Quota::On) => "btrfs+quota".to_owned(),
-            _ => "btrfs".to_owned(),
-        },
-        0x0102_1994 => "tmpfs".to_owned(),
-        0x794C_7630 => "overlay".to_owned(),
-        0x2FC1_2FC1 => "zfs".to_owned(),
-        other => format!("{other:#x}"),
-    }
-}
-
-/// The name of a file system that may have project quotas, which make it another one: layers can be limited there.
-fn with_projects(path: &Path, name: &str) -> String {
-    match Dir::open(path).and_then(|dir| sys::project::quota(&dir)) {
-        Ok(sys::project::Quota::On) => format!("{name}+prjquota"),
-        _ => name.to_owned(),
-    }
+    let Ok(dir) = Dir::open(path) else { return "unknown".to_owned() };
+    let Ok(found) = sys::fsinfo::FsInfo::of(&dir) else { return "unknown".to_owned() };
+    let name = found.name();
+    // Quotas make it another one: layers can be limited there.
+    let limits = match &*name {
+        "ext4" | "xfs" if matches!(sys::project::quota(&dir), Ok(sys::project::Quota::On)) => "+prjquota",
+        "btrfs" if matches!(sys::btrfs::quota(&dir), Ok(sys::btrfs::Quota::On)) => "+quota",
+        _ => "",
+    };
+    name + limits
 }

@@ -22,8 +22,6 @@ use crate::error::{Errno, Result, call, last_errno};
 use crate::fsinfo::FsInfo;
 use crate::stat::Stat;
 
-/// `BTRFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
-const MAGIC: u32 = 0x9123_683e;
 /// The inode number of every subvolume's root directory (`BTRFS_FIRST_FREE_OBJECTID`).
 const ROOT_INODE: u64 = 256;
 /// `_IOW(0x94, 14, struct btrfs_ioctl_vol_args)`.
@@ -111,7 +109,7 @@ pub enum Quota {
 /// # Errors
 /// Those of the calls made, where they answer neither.
 pub fn quota(dir: &Dir) -> Result<Quota> {
-    if FsInfo::of(dir)?.magic != MAGIC {
+    if !is_btrfs(dir)? {
         return Ok(Quota::OtherFileSystem);
     }
     // The kernel looks for the permission first, then for quotas, then for the qgroup.
@@ -138,7 +136,7 @@ pub fn quota(dir: &Dir) -> Result<Quota> {
 /// # Errors
 /// Those of `fstatfs`.
 pub fn is_btrfs(dir: &Dir) -> Result<bool> {
-    Ok(FsInfo::of(dir)?.magic == MAGIC)
+    Ok(FsInfo::of(dir)?.name() == "btrfs")
 }
 
 /// Whether an open directory, of which this is known, is the root of a subvolume.
@@ -146,7 +144,7 @@ pub fn is_btrfs(dir: &Dir) -> Result<bool> {
 /// # Errors
 /// Those of `fstatfs`, which most directories are spared.
 pub fn is_subvolume(dir: &Dir, stat: &Stat) -> Result<bool> {
-    Ok(stat.inode == ROOT_INODE && FsInfo::of(dir)?.magic == MAGIC)
+    Ok(stat.inode == ROOT_INODE && is_btrfs(dir)?)
 }
 
 /// Makes an empty subvolume as the entry `name` of a directory; its mode is 0777 less the process's umask.

@@ -9,7 +9,7 @@ use crate::stat::DeviceId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsInfo {
     /// The type's magic number (include/uapi/linux/magic.h).
-    pub magic: u32,
+    magic: u32,
     /// Size in bytes.
     pub total: u64,
     /// Free bytes that an ordinary user may take.
@@ -20,7 +20,7 @@ pub struct FsInfo {
     pub free_inodes: u64,
 }
 
-/// Magic numbers and the names that people know.
+/// Magic numbers (include/uapi/linux/magic.h) and the names that people know.
 const NAMES: &[(u32, &str)] = &[
     (0xef53, "ext4"),
     (0x5846_5342, "xfs"),

@@ -55,10 +55,8 @@ const FLAG_PROJECT: i8 = 2;
 const FIELD_HARD: u16 = 1 << 3;
 /// The unit of sizes, in bytes.
 const BLOCK: u64 = 512;
-const XFS: u32 = 0x5846_5342;
-/// File systems that have project quotas where the kernel was built with them: `XFS_SUPER_MAGIC`,
-/// `EXT4_SUPER_MAGIC`, `F2FS_SUPER_MAGIC`.
-const KNOWN: [u32; 3] = [XFS, 0xef53, 0xf2f5_2010];
+/// File systems that have project quotas where the kernel was built with them.
+const KNOWN: [&str; 3] = ["xfs", "ext4", "f2fs"];
 
 /// `struct fsxattr`.
 #[repr(C)]
@@ -151,7 +149,7 @@ pub struct Membership {
 /// # Errors
 /// Those of the calls made, where they answer neither.
 pub fn quota(dir: &Dir) -> Result<Quota> {
-    let is_known = || Ok(KNOWN.contains(&FsInfo::of(dir)?.magic));
+    let is_known = || Ok(KNOWN.contains(&&*FsInfo::of(dir)?.name()));
     match quotactl(dir, "Q_GETFMT", GET_FORMAT, 0, &mut 0_u32) {
         // xfs has no format, whether quotas are on or off.
         Ok(()) => {}
@@ -193,7 +191,7 @@ pub fn quota(dir: &Dir) -> Result<Quota> {
 /// # Errors
 /// Those of `fstatfs`.
 pub fn exempts_privileged(dir: &Dir) -> Result<bool> {
-    Ok(FsInfo::of(dir)?.magic != XFS)
+    Ok(FsInfo::of(dir)?.name() != "xfs")
 }
 
 /// The project of an open directory; none on a file system that has no projects.
