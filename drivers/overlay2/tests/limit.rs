@@ -2,6 +2,8 @@
 //! disk, what a crash leaves of them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::panic)]
 
+mod limited;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use layerstore_driver::plan::{IdMap, IdMapping};
-use layerstore_driver::{
-    Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
-    Look, OpenOptions, PlanOptions,
-};
-use layerstore_overlay2::Overlay2;
+use layerstore_driver::{Access, Context, CreateOptions, Driver, DriverExt as _, Kind, Look, PlanOptions};
 use layerstore_testkit::scratch::{FileSystem, Scratch};
+use limited::{LIMIT, id, limited, open, with_base};
 use rstest::rstest;
-
-const LIMIT: CreateOptions = CreateOptions { size_limit: Some(8 << 20) };
 
 struct Bench {
     scratch: Scratch,
@@ -33,11 +30,9 @@ impl Bench {
 
     /// A bench whose driver has a sealed layer `base`.
     fn with_base() -> Self {
-        let bench = Self::new(FileSystem::BtrfsQuota);
-        bench.driver.create(&id("base"), None, &CreateOptions::default(), &Context::new()).unwrap();
-        std::fs::write(bench.root().join("base/diff/f"), "1").unwrap();
-        bench.driver.seal(&id("base"), None, &Context::new()).unwrap();
-        bench
+        let scratch = Scratch::new(FileSystem::BtrfsQuota, 256 << 20).unwrap();
+        let driver = with_base(&scratch.path());
+        Self { scratch, driver }
     }
 
     fn root(&self) -> PathBuf {
@@ -45,8 +40,7 @@ impl Bench {
     }
 
     fn limited(&self, name: &str) -> PathBuf {
-        self.driver.create(&id(name), Some(&id("base")), &LIMIT, &Context::new()).unwrap();
-        self.root().join(name)
+        limited(&*self.driver, &self.scratch.path(), name)
     }
 
     /// Expects so many subvolumes and quota groups, once the kernel has freed what was removed: a group goes some time
@@ -69,15 +63,6 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn open(base: &Path) -> Arc<dyn Driver> {
-    let options = DriverOptions::check(Overlay2.options(), [("threads", "1")]).unwrap();
-    Overlay2.open(&OpenOptions { root: base.join("root"), runroot: base.join("run"), options }).unwrap()
-}
-
-fn id(name: &str) -> LayerId {
-    LayerId::new(name).unwrap()
 }
 
 fn btrfs(words: &[&str], path: &Path) -> String {

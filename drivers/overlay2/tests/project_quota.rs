@@ -5,23 +5,20 @@
 //! where DIR is on a file system that is mounted with `-o prjquota` and that nobody else writes to.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::panic)]
 
+mod limited;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use layerstore_driver::{
-    Access, Context, CreateOptions, Driver, DriverExt as _, DriverFactory as _, DriverOptions, Kind, LayerId,
-    Look, OpenOptions, PlanOptions,
-};
-use layerstore_overlay2::Overlay2;
+use layerstore_driver::{Access, Context, CreateOptions, Driver, DriverExt as _, Kind, Look, PlanOptions};
 use layerstore_sys::project::{self, Membership, Usage};
 use layerstore_sys::{Dir, privilege};
+use limited::{BYTES, LIMIT, id, limited, open, with_base};
 use rstest::rstest;
 
-const BYTES: u64 = 8 << 20;
-const LIMIT: CreateOptions = CreateOptions { size_limit: Some(BYTES) };
 /// Where the kit begins to look for projects, and how many are looked at here.
 const FIRST: u32 = 0x4c00_0000;
 const LOOKED_AT: u32 = 2048;
@@ -78,28 +75,6 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn with_base(at: &Path) -> Arc<dyn Driver> {
-    let driver = open(at);
-    driver.create(&id("base"), None, &CreateOptions::default(), &Context::new()).unwrap();
-    std::fs::write(at.join("root/base/diff/f"), "1").unwrap();
-    driver.seal(&id("base"), None, &Context::new()).unwrap();
-    driver
-}
-
-fn open(base: &Path) -> Arc<dyn Driver> {
-    let options = DriverOptions::check(Overlay2.options(), [("threads", "1")]).unwrap();
-    Overlay2.open(&OpenOptions { root: base.join("root"), runroot: base.join("run"), options }).unwrap()
-}
-
-fn id(name: &str) -> LayerId {
-    LayerId::new(name).unwrap()
-}
-
-fn limited(driver: &dyn Driver, base: &Path, name: &str) -> PathBuf {
-    driver.create(&id(name), Some(&id("base")), &LIMIT, &Context::new()).unwrap();
-    base.join("root").join(name)
 }
 
 fn membership(path: &Path) -> Membership {

@@ -16,9 +16,9 @@
 //! without a word and corrupt it, so this book, not the kernel, keeps them apart.
 
 mod lock;
+mod overview;
 mod record;
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use layerstore_sys::lock::{Lock, Mode};
@@ -31,6 +31,7 @@ use crate::id::LayerId;
 use crate::plan::Access;
 
 pub use lock::LayerLock;
+pub use overview::Overview;
 use record::Liveness;
 pub(crate) use record::{Attached, Held, Record};
 pub use record::{Place, Use};
@@ -169,16 +170,6 @@ impl Leases {
         Ok(live.iter().map(|live| live.describe(&here)).collect())
     }
 
-    /// Looks at the whole book once, for whoever asks about many layers: those without a use cost nothing then.
-    ///
-    /// # Errors
-    /// `System`.
-    pub fn overview(&self) -> Result<Overview<'_>> {
-        let entries = self.uses.entries().map_err(|error| Error::system("read leases", error))?;
-        let used = entries.into_iter().map(|entry| entry.name).collect();
-        Ok(Overview { leases: self, used, finder: Finder::default() })
-    }
-
     /// The live uses of a layer.
     pub(crate) fn live(&self, id: &LayerId) -> Result<Vec<Live>> {
         self.live_with(id, &Finder::default())
@@ -288,29 +279,6 @@ fn is_locked(file: sys::File) -> sys::Result<bool> {
     match Lock::attempt(file, Mode::Shared)? {
         Ok(lock) => lock.release().map(|_| false),
         Err(_) => Ok(true),
-    }
-}
-
-/// The uses of many layers, of one moment or later.
-#[derive(Debug)]
-pub struct Overview<'a> {
-    leases: &'a Leases,
-    /// Names of the layers that had a use.
-    used: HashSet<Vec<u8>>,
-    finder: Finder,
-}
-
-impl Overview<'_> {
-    /// Who uses a layer; as [`Leases::uses`], but for uses that began after the overview was made.
-    ///
-    /// # Errors
-    /// As [`Leases::uses`].
-    pub fn uses(&self, id: &LayerId) -> Result<Vec<Use>> {
-        if self.used.contains(id.as_str().as_bytes()) {
-            self.leases.uses_with(id, &self.finder)
-        } else {
-            Ok(Vec::new())
-        }
     }
 }
 
