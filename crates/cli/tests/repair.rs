@@ -72,6 +72,31 @@ fn a_root_without_the_drivers_record_is_repaired_by_check(#[values("overlay2", "
     bench.run(&["unmount", "c"]);
 }
 
+/// Layers of root outside keep marks that nobody in a user namespace can see: what he would settle there would have
+/// them read wrongly.
+#[test]
+fn the_drivers_record_of_roots_store_is_not_made_again_in_a_user_namespace() {
+    let bench = Bench::new("overlay2");
+    bench.run(&["pull", &bench.rootfs(), "base:1"]);
+    let record = bench.path("root/overlay2/driver.json");
+    let sound = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    // As after a boot: what was found out before it is not remembered.
+    std::fs::remove_dir_all(bench.path("run")).unwrap();
+    let program = bench.command();
+    let mut inside = std::process::Command::new("unshare");
+    inside.arg("-Urm").arg(program.get_program()).args(["check", "--repair"]);
+    inside.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = inside.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("belongs to root outside of this user namespace"), "{said}");
+    assert!(said.contains("hint: repair it as root in the first user namespace"), "{said}");
+    assert!(!record.exists());
+    bench.run(&["check", "--repair"]);
+    assert_eq!(std::fs::read(&record).unwrap(), sound);
+}
+
 #[test]
 fn a_lost_database_is_made_again_by_check() {
     let bench = Bench::new("overlay2");

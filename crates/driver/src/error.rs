@@ -93,6 +93,15 @@ impl Error {
 
     /// A system call that failed during `operation`; the kind follows from the errno.
     pub fn system(operation: &'static str, error: sys::Error) -> Self {
+        if error.is_in_the_way() {
+            // Drivers look only where nobody else has anything.
+            let message =
+                format!("something else lies in the place of a file or directory of the store: {error}");
+            return Self::new(Kind::Corrupt, operation, message).with_hint(
+                "put it aside, and back what was there if you have it; `layerstore check --repair` makes again what \
+                 can be made",
+            ).with_source(error);
+        }
         let kind = if error.is_no_space() { Kind::NoSpace } else { Kind::System };
         Self::new(kind, operation, error.to_string()).with_source(error)
     }

@@ -20,7 +20,7 @@ use layerstore_sys::lock::{Lock, Mode};
 use layerstore_sys::{self as sys, Dir};
 
 use crate::db;
-use crate::error::{Error, Explain as _, Kind, Result};
+use crate::error::{Error, Explain as _, ExplainOwn as _, Kind, Result};
 
 const OPERATION: &str = "open store";
 const FILE: &[u8] = b"runroot.json";
@@ -213,7 +213,7 @@ pub(crate) fn alone(root: &Dir, operation: &'static str) -> Result<Lock> {
 }
 
 fn lock_file(root: &Dir) -> Result<sys::File> {
-    root.open_or_create_file(LOCK, 0o600).explain(OPERATION, root.path().display())
+    root.open_or_create_file(LOCK, 0o600).explain_own(OPERATION, root.path().display())
 }
 
 fn marker(runroot: &Path, token: &str) -> PathBuf {
@@ -228,7 +228,7 @@ fn read(root: &Dir) -> Result<Option<Binding>> {
             !bound.token.is_empty() && bound.token.bytes().all(|byte| byte.is_ascii_alphanumeric())
         })),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error).explain(OPERATION, root.path().display()),
+        Err(error) => Err(error).explain_own(OPERATION, root.path().display()),
     }
 }
 

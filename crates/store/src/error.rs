@@ -16,6 +16,10 @@ use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 /// Result of store operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What a person can do about a database that is damaged or gone.
+pub(crate) const MADE_AGAIN: &str =
+    "`layerstore check --repair` makes the database again from the records beside the data";
+
 /// A failed store operation. Shown as one line, `OPERATION: WHAT: WHY`, without the hint.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -181,8 +185,6 @@ impl Error {
     /// A failure of the metadata database.
     pub(crate) fn database(operation: &'static str, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as E;
-        const MADE_AGAIN: &str =
-            "`layerstore check --repair` makes the database again from the records beside the data";
         let mut message = error.to_string();
         let (kind, hint) = match error.sqlite_error_code() {
             Some(E::DatabaseCorrupt | E::NotADatabase) => (Kind::Corrupt, Some(MADE_AGAIN)),
@@ -243,6 +245,18 @@ impl std::error::Error for Error {
 pub(crate) trait Explain<T> {
     /// Turns the error into one of the store's.
     fn explain(self, operation: &'static str, what: impl fmt::Display) -> Result<T>;
+}
+
+/// As [`Explain`], of calls on what is the store's own: what else lies there is damage.
+pub(crate) trait ExplainOwn<T> {
+    /// Turns the error into one of the store's.
+    fn explain_own(self, operation: &'static str, what: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> ExplainOwn<T> for sys::Result<T> {
+    fn explain_own(self, operation: &'static str, what: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| driver::Error::system(operation, error)).explain(operation, what)
+    }
 }
 
 impl<T> Explain<T> for sys::Result<T> {

@@ -7,7 +7,7 @@ use layerstore_changeset::{Digest, RelPath};
 use layerstore_driver::LayerId;
 use layerstore_sys::{self as sys, Dir, File};
 
-use crate::error::{Error, Explain as _, Kind, Result};
+use crate::error::{Error, Explain as _, ExplainOwn as _, Kind, Result};
 use crate::mirror;
 use crate::store::Store;
 
@@ -183,8 +183,8 @@ impl Store {
         match open() {
             Err(error) if error.is_not_found() => Ok(None),
             opened => {
-                let mut file = opened.explain(OPERATION, id)?;
-                file.read_to_end_limited(layerstore_image::MAX_DOCUMENT).explain(OPERATION, id).map(Some)
+                let mut file = opened.explain_own(OPERATION, id)?;
+                file.read_to_end_limited(layerstore_image::MAX_DOCUMENT).explain_own(OPERATION, id).map(Some)
             }
         }
     }

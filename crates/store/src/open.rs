@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::binding;
 use crate::config::{Config, Origin, Setting};
 use crate::db::Database;
-use crate::error::{Error, Explain as _, Kind, Result};
+use crate::error::{Error, Explain as _, ExplainOwn as _, Kind, Result};
 use crate::files::Folders;
 use crate::model::Finding;
 use crate::rebuild;
@@ -70,7 +70,7 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let driver_root = other_file_system(&root, &driver_path)?;
     let (path, name) = (config.graphroot.value.display(), selected.factory.name());
     tracing::info!(root = %path, driver = name, why = selected.reason, "opened the store");
-    let folders = Folders::open(&root).explain(OPERATION, "")?;
+    let folders = Folders::open(&root).explain_own(OPERATION, "")?;
     let mut warnings = std::mem::take(&mut config.warnings);
     warnings.extend(selected.warning);
     warnings.extend(bound.warning.clone());

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use crate::binding;
 use crate::db::layers::{LayerOrigin, LayerRow};
 use crate::db::{Database, Durability, containers, damage, images, layers, now};
-use crate::error::{Error, Explain as _, Kind, Result};
+use crate::error::{Error, Explain as _, ExplainOwn as _, Kind, MADE_AGAIN, Result};
 use crate::files::Folders;
 use crate::mirror::{self, ContainerRecord, ImageRecord, LayerRecord, NamesRecord};
 use crate::model::{Container, Finding, LayerKind, LayerState, Rebuilt};
@@ -70,7 +70,7 @@ impl Store {
                 Err(error) => return Err(error).explain(OPERATION, name),
             }
         }
-        let folders = Folders::open(&root).explain(OPERATION, path.display())?;
+        let folders = Folders::open(&root).explain_own(OPERATION, path.display())?;
         let infos = driver.layers().explain(OPERATION, "")?;
         let infos = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
         let mut found = Found { infos, rows: HashMap::new(), containers: Vec::new(), left_out: Vec::new() };
@@ -156,7 +156,7 @@ pub(crate) fn has_records(root: &Dir) -> Result<bool> {
             Ok(entries) if entries.iter().any(|entry| entry.name.ends_with(suffix.as_bytes())) => {
                 return Ok(true);
             }
-            Err(error) if !error.is_not_found() => return Err(error).explain(OPERATION, folder),
+            Err(error) if !error.is_not_found() => return Err(error).explain_own(OPERATION, folder),
             _ => {}
         }
     }
@@ -166,8 +166,7 @@ pub(crate) fn has_records(root: &Dir) -> Result<bool> {
 /// The error of a root whose database is gone.
 pub(crate) fn lost(root: &Dir) -> Error {
     let message = "the database is missing, but records of images and layers are there";
-    Error::new(Kind::Corrupt, "open store", root.path().display().to_string(), message)
-        .with_hint("`layerstore check --repair` makes it again from these records")
+    Error::new(Kind::Corrupt, "open store", root.path().display().to_string(), message).with_hint(MADE_AGAIN)
 }
 
 /// The names of the records in a folder, without those that somebody is just writing.

@@ -455,3 +455,139 @@ fn short_names_of_layers_are_made_again_by_a_repair(
     assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
     store.unmount("box", None).unwrap();
 }
+
+fn file(path: &Path, _: &Path) {
+    std::fs::write(path, "x").unwrap();
+}
+
+/// Nothing can be done without them, so what is in the way is named, with what to do about it; then it is done.
+#[rstest]
+fn what_lies_in_the_place_of_a_folder_of_the_store_is_named(
+    #[values(
+        "blobs",
+        "records",
+        "images",
+        "containers",
+        "staging",
+        "overlay2/staging",
+        "overlay2/trash",
+        "overlay2/applying",
+        "overlay2/l"
+    )]
+    folder: &str,
+    #[values(symlink, file, fifo)] put: fn(&Path, &Path),
+    #[values(false, true)] boot: bool,
+) {
+    let scratch = Scratch::new();
+    let (image, _) = filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let (path, aside) = (scratch.root().join(folder), scratch.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    put(&path, &victim);
+    if boot {
+        std::fs::remove_dir_all(scratch.path().join("run")).unwrap();
+    }
+    let said = |error: layerstore::Error| {
+        assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+        assert!(error.message().contains("something else lies in the place of"), "{error}");
+        assert!(error.message().contains(&*path.to_string_lossy()), "{error}");
+        assert!(error.hint().unwrap().contains("put it aside"), "{error}");
+    };
+    match open(scratch.config("overlay2")) {
+        Err(error) => said(error),
+        // Its short names are looked at where they are needed.
+        Ok(store) => {
+            assert_eq!(folder, "overlay2/l");
+            said(store.mount("box", &MountOptions::default()).unwrap_err());
+        }
+    }
+    untouched();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    let store = scratch.open("overlay2");
+    check(&store, true);
+    assert!(check(&store, true).findings.is_empty());
+    assert_eq!(exported(&store, "small"), image.tars());
+}
+
+#[rstest]
+fn what_lies_in_the_place_of_a_lock_or_binding_is_named(
+    #[values("store.lock", "gate.lock", "runroot.json")] name: &str,
+    #[values(directory, symlink)] put: fn(&Path, &Path),
+) {
+    let scratch = Scratch::new();
+    filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let path = scratch.root().join(name);
+    remove(&path);
+    put(&path, &victim);
+    let error = match open(scratch.config("overlay2")) {
+        Err(error) => error,
+        Ok(store) => store.tag("small", "other").unwrap_err(),
+    };
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert!(error.hint().unwrap().contains("put it aside"), "{error}");
+    untouched();
+    remove(&path);
+    assert!(check(&scratch.open("overlay2"), true).findings.is_empty());
+}
+
+/// One layer is damaged, and nothing else.
+#[rstest]
+fn what_lies_in_the_place_of_a_layer_or_of_its_files_damages_this_layer_only(
+    #[values("", "layer.json", "sealed.json", "link", "lower", "diff")] name: &str,
+    #[values(directory, symlink, fifo)] put: fn(&Path, &Path),
+    #[values(false, true)] boot: bool,
+) {
+    let scratch = Scratch::new();
+    let (image, _) = filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let store = scratch.open("overlay2");
+    Memory::new([Tar::new().file("alone", "alone").bytes()], "alone").pull(&store, &["alone"]).unwrap();
+    let top = store.image("small").unwrap().layers[1].id.to_string();
+    drop(store);
+    let layer = scratch.root().join("overlay2").join(&top);
+    let path = if name.is_empty() { layer } else { layer.join(name) };
+    remove(&path);
+    put(&path, &victim);
+    if boot {
+        std::fs::remove_dir_all(scratch.path().join("run")).unwrap();
+    }
+    let store = scratch.open("overlay2");
+    assert_eq!(store.images().unwrap().len(), 2);
+    exported(&store, "alone");
+    let found = check(&store, false);
+    // These two are needed when something is built on the layer, and are made again by then.
+    let mended = matches!(name, "link" | "lower") && found.findings.is_empty();
+    assert_eq!(found.findings.is_empty(), mended, "{:?}", found.findings);
+    let blamed = |check: &Check| check.findings.iter().all(|finding| finding.name != top);
+    assert!(mended || !blamed(&found), "{:?}", found.findings);
+    check(&store, true);
+    image.pull(&store, &["small"]).unwrap();
+    check(&store, true);
+    let after = check(&store, true);
+    assert!(after.findings.is_empty(), "{:?}", after.findings);
+    assert_eq!(exported(&store, "small"), image.tars());
+    untouched();
+}
+
+/// There is nothing in it that anybody would miss.
+#[rstest]
+fn the_work_directory_of_a_container_is_made_again(#[values("removed", "file", "link")] how: &str) {
+    let scratch = Scratch::new();
+    let (_, made) = filled(&scratch);
+    let (victim, untouched) = victim(&scratch);
+    let path = scratch.root().join("overlay2").join(made.layer.as_str()).join("work");
+    std::fs::remove_dir_all(&path).unwrap();
+    match how {
+        "file" => file(&path, &victim),
+        "link" => symlink(&path, &victim),
+        _ => {}
+    }
+    let store = scratch.open("overlay2");
+    assert!(check(&store, false).findings.is_empty());
+    let place = store.mount("box", &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("own")).unwrap(), "mine");
+    store.unmount("box", None).unwrap();
+    untouched();
+}

@@ -62,6 +62,12 @@ impl Error {
         self.errno == Errno::NOSYS || self.errno == Errno::OPNOTSUPP
     }
 
+    /// Whether something else lies where the call looked for a file or directory: a symlink, say (`ENOTDIR`, `ELOOP`,
+    /// `EISDIR`).
+    pub fn is_in_the_way(&self) -> bool {
+        matches!(self.errno, Errno::NOTDIR | Errno::LOOP | Errno::ISDIR)
+    }
+
     /// Whether space or quota ran out (`ENOSPC`, `EDQUOT`).
     pub fn is_no_space(&self) -> bool {
         self.errno == Errno::NOSPC || self.errno == Errno::DQUOT

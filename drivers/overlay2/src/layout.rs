@@ -35,6 +35,17 @@ pub(crate) const EMPTY: &str = "empty";
 pub(crate) const LINK: &str = "link";
 /// The file that lists the ancestors.
 pub(crate) const LOWER: &str = "lower";
+/// Makes the kernel's work directory again where it is gone: nothing in it is worth anything. Says whether it was.
+pub(crate) fn ensure_work(layer: &Dir) -> sys::Result<bool> {
+    let work = layer.try_stat(WORK.as_bytes())?;
+    if work.is_some_and(|stat| stat.kind == sys::FileType::Directory) {
+        return Ok(false);
+    }
+    sys::remove::tree(layer, WORK.as_bytes())?;
+    layer.make_dir(WORK.as_bytes(), 0o700)?;
+    Ok(true)
+}
+
 /// The directory of short names.
 pub(crate) const LINKS: &str = "l";
 /// Most layers in one chain: the kernel takes 500 lower directories (`OVL_MAX_STACK`), and a read-only view has

@@ -17,7 +17,7 @@ use layerstore_driver::layout::{Layer, Layout, Operation};
 use layerstore_driver::plan::{Bind, Overlay, OverlayFeatures, Source, Upper};
 use layerstore_driver::{Access, Kind, LayerState, MountFlags, MountPlan, PlanOptions, Result};
 
-use crate::layout::{DIFF, EMPTY, LINKS, WORK, lower};
+use crate::layout::{self, DIFF, EMPTY, LINKS, WORK, lower};
 use crate::probe::Found;
 
 /// The plan of a layer's view.
@@ -57,6 +57,9 @@ pub(crate) fn plan(
     }
     if !writable {
         lowers.insert(0, source(&layer.record.token));
+    }
+    if writable {
+        layout::ensure_work(&layer.dir).map_err(|error| operation.system(error))?;
     }
     let upper = Upper { directory, upper: DIFF.to_owned(), work: WORK.to_owned() };
     Ok(MountPlan::Overlay(Overlay {

@@ -1,7 +1,7 @@
 //! What recovery adds for this driver: short names that lead nowhere, and files that a power cut tore.
 
 use layerstore_driver::layout::{Hooks, Layer, Layers, Operation};
-use layerstore_driver::{Outcome, Recovered, Result};
+use layerstore_driver::{LayerState, Outcome, Recovered, Result};
 use layerstore_sys::{self as sys, Dir};
 
 use crate::layout::{self, LINK, LINKS, LOWER, join};
@@ -29,7 +29,14 @@ impl Repair<'_> {
             _ => {}
         }
         layout::write(&layer.dir, &temporary, text)?;
-        layer.dir.rename(temporary.as_bytes(), &layer.dir, name.as_bytes())?;
+        match layer.dir.rename(temporary.as_bytes(), &layer.dir, name.as_bytes()) {
+            // A directory in its place.
+            Err(error) if error.errno() == sys::Errno::ISDIR => {
+                sys::remove::tree(&layer.dir, name.as_bytes())?;
+                layer.dir.rename(temporary.as_bytes(), &layer.dir, name.as_bytes())?;
+            }
+            renamed => renamed?,
+        }
         Ok(true)
     }
 
@@ -61,13 +68,20 @@ impl Hooks for Repair<'_> {
         let target = layout::link_target(&kit.name_of(id));
         let right = match links.read_link(token.as_bytes()) {
             Ok(text) => text == target,
-            Err(error) if error.is_not_found() => false,
+            // `EINVAL`: it is no symlink.
+            Err(error) if error.is_not_found() || error.errno() == sys::Errno::INVAL => false,
             Err(error) => return Err(system(error)),
         };
         if !right {
             sys::remove::tree(&links, token.as_bytes()).map_err(system)?;
             links.make_symlink(token.as_bytes(), &target).map_err(system)?;
             found.push("made its short name again".to_owned());
+        }
+        if layer.record.parent.is_some()
+            && layer.state() == LayerState::Writable
+            && layout::ensure_work(&layer.dir).map_err(system)?
+        {
+            found.push("made the kernel's work directory again".to_owned());
         }
         if let Some(parent) = &layer.record.parent
             && let Ok(parent) = kit.load(parent, operation)

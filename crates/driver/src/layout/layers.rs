@@ -224,7 +224,10 @@ impl Layers {
         forget: impl FnOnce(&Dir) -> sys::Result<()>,
     ) -> Result<()> {
         let operation = operation.on(id);
-        let dir = self.layout.open_layer(id, operation)?.ok_or_else(|| operation.not_found())?;
+        let dir = match self.layout.open_layer(id, operation) {
+            Err(error) if error.kind() == Kind::Corrupt => return self.layout.clear_no_layer(id, operation),
+            opened => opened?.ok_or_else(|| operation.not_found())?,
+        };
         let in_use = self.leases.in_use(id)?;
         if in_use.writable || in_use.read_only > 0 {
             return Err(operation.error(Kind::InUse, "the layer is mounted").with_hint("unmount it first"));

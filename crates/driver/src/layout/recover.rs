@@ -233,6 +233,11 @@ impl Layers {
             let found = match self.check_layer(&id, hooks, operation, &mut rest) {
                 // Who removes a layer frees it under those who look at it.
                 Err(_) if !self.layout().exists(&id, operation)? => continue,
+                // Something lies in the place of what belongs to it: nothing else waits for that.
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    rest.push((format!("left alone: {}", error.message()), Outcome::LeftAlone));
+                    Vec::new()
+                }
                 found => found?,
             };
             // One that was removed meanwhile had nothing wrong with it.
@@ -261,7 +266,7 @@ impl Layers {
         if let Err(error) = record::read::<Sealed>(&dir, SEALED, operation)
             && error.kind() == Kind::Corrupt
         {
-            dir.unlink(SEALED.as_bytes()).map_err(|error| operation.system(error))?;
+            sys::remove::tree(&dir, SEALED.as_bytes()).map_err(|error| operation.system(error))?;
             found.push(
                 "took away the record of a seal that had not reached the disk: the layer is writable"
                     .to_owned(),

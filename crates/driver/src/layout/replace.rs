@@ -44,7 +44,13 @@ impl Layers {
         let _locks = self.lock((id, Hold::Alone), Some((with, Hold::Alone)))?;
         let layout = self.layout();
         let new = layout.load(with, operation)?;
-        let old = layout.open_layer(id, operation)?;
+        let old = match layout.open_layer(id, operation) {
+            Err(error) if error.kind() == Kind::Corrupt => {
+                layout.clear_no_layer(id, operation)?;
+                None
+            }
+            opened => opened?,
+        };
         let old_record = match &old {
             // A record that cannot be read is part of the damage.
             Some(dir) => record::read::<Record>(dir, RECORD, operation).ok().flatten(),

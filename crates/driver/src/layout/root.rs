@@ -229,6 +229,14 @@ impl Layout {
         Ok(Layer { dir, record, sealed })
     }
 
+    /// Takes away what lies in the place of a layer's directory and is none, a symlink, say; nothing is followed.
+    pub(super) fn clear_no_layer(&self, id: &LayerId, operation: Operation<'_>) -> Result<()> {
+        match self.root.unlink(self.name_of(id).as_bytes()) {
+            Err(error) if !error.is_not_found() => Err(operation.on(id).system(error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn open_layer(&self, id: &LayerId, operation: Operation<'_>) -> Result<Option<Dir>> {
         match self.root.open_dir(self.name_of(id).as_bytes()) {
             Ok(dir) => Ok(Some(dir)),

@@ -28,7 +28,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, OpenFlags, StatementStatus, Transaction, TransactionBehavior};
 
-use crate::error::{Error, Explain as _, Result};
+use crate::error::{Error, Explain as _, ExplainOwn as _, Result};
 
 pub(crate) use schema::VERSION;
 
@@ -247,7 +247,7 @@ impl Database {
 
 /// Waits for the turn to write, or to bind the store.
 pub(crate) fn gate(root: &Dir, operation: &'static str) -> Result<Turn> {
-    let file = root.open_or_create_file(b"gate.lock", 0o600).explain(operation, "")?;
+    let file = root.open_or_create_file(b"gate.lock", 0o600).explain_own(operation, "")?;
     Turn::wait(file).explain(operation, "")
 }
 

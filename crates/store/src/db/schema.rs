@@ -13,7 +13,7 @@
 use layerstore_driver::Kind;
 use rusqlite::Connection;
 
-use crate::error::{Error, Explain as _, Result};
+use crate::error::{Error, Explain as _, MADE_AGAIN, Result};
 
 /// "LySt": what `file` and other programs tell the database by.
 const APPLICATION_ID: i32 = 0x4c79_5374;
@@ -114,8 +114,7 @@ const TABLES: [&str; 8] =
 
 /// The error about a database that has to be made again.
 pub(super) fn damaged(message: String) -> Error {
-    Error::new(Kind::Corrupt, OPERATION, "layerstore.db", message)
-        .with_hint("`layerstore check --repair` makes it again from the records")
+    Error::new(Kind::Corrupt, OPERATION, "layerstore.db", message).with_hint(MADE_AGAIN)
 }
 
 /// Whether the database holds nothing yet.
