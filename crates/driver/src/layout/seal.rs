@@ -66,9 +66,7 @@ impl Layers {
         operation: Operation<'_>,
         measure: impl FnOnce(&Layer) -> Result<Usage>,
     ) -> Result<Usage> {
-        if let Some(sealed) = self.layout.load(id, operation)?.sealed {
-            return Ok(sealed.usage());
-        }
+        // Not looked at before it is locked: who asks this often, asks it of layers that are written.
         let _lock = self.leases.lock_shared(id)?;
         let layer = self.layout.load(id, operation)?;
         match layer.sealed {
