@@ -142,8 +142,10 @@ fn a_large_file_is_sent_to_the_disk_before_it_is_complete() {
     bench.run(&["rmi", "large"]);
     let pull = calls(&bench, &["pull", &layout, "again"]);
     let count = FILES as f64 * pull.get("sync_file_range").copied().unwrap_or_default();
-    // After 8 MiB, after 16, and when it is there.
-    assert!((count - 3.0).abs() < 0.01, "{count:.2}: {pull:.2?}");
+    // Past the page cache every part is on its way at once; else after 8 MiB and after 16. And when it is there.
+    let uncached = FILES as f64 * pull.get("pwritev2").copied().unwrap_or_default() > 1.5;
+    let expected = if uncached { 1.0 } else { 3.0 };
+    assert!((count - expected).abs() < 0.01, "{count:.2}: {pull:.2?}");
 }
 
 #[rstest::rstest]

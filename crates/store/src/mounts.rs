@@ -140,8 +140,9 @@ impl Store {
     }
 
     /// Takes the lock under which a layer is mounted, and says whose it is; refuses one that is damaged or on its way
-    /// out. Who removes a container, or a layer by itself, holds this lock from the last look at its mounts until its row says so: otherwise a mount of the
-    /// moment between would be of something that nobody finds any more to unmount it.
+    /// out. Who removes a container, or a layer by itself, holds this lock from the last look at its mounts until its
+    /// row says so: otherwise a mount of the moment between would be of something that nobody finds any more to unmount
+    /// it.
     pub(crate) fn lock_for_mount(
         &self,
         operation: &'static str,

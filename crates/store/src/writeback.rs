@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Files that are not small are on their way by themselves (`Context::with_write_back`), so that a portion is written
-//! quickly. For the thousands of small ones that make up the rest, a `syncfs` costs less than `sync_file_range` for
+//! quickly, and large ones do not even stay in the page cache, where the kernel can (Linux 6.16). For the thousands of small ones that make up the rest, a `syncfs` costs less than `sync_file_range` for
 //! each: the kernel sends those that lie side by side to the disk together.
 //!
 //! Invariant: what is dirty at any time is at most about three portions, and a portion is what the file system was

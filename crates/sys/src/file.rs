@@ -1,14 +1,16 @@
 //! An open file.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::ReadWriteFlags;
 
 use crate::dir::only_mtime;
 use crate::error::{Errno, Result, call, last_errno, show};
 use crate::fault::{shorten, shorten_mut};
+use crate::process::is_kernel_at_least;
 use crate::stat::{Stat, Timestamp};
 
 /// An open file; its errors name the path that it was opened by.
@@ -203,6 +205,34 @@ impl File {
             offset += count as u64;
         }
         Ok(())
+    }
+
+    /// Writes all bytes at `offset` without filling the page cache: write-back begins at once, and what was not cached
+    /// before leaves the cache when it is on the disk (`RWF_DONTCACHE`). Says whether it could; else it wrote as
+    /// [`write_all_at`](Self::write_all_at) does. Not asked for before Linux 6.16: the first kernels that have it (6.14)
+    /// may throw away what was written anew meanwhile.
+    ///
+    /// # Errors
+    /// Those of `pwrite`.
+    pub fn write_all_past_cache_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<bool> {
+        let flags = ReadWriteFlags::from_bits_retain(libc::RWF_DONTCACHE.unsigned_abs());
+        let sound = is_kernel_at_least(6, 16);
+        while sound && !bytes.is_empty() {
+            let part = [IoSlice::new(shorten(bytes))];
+            let written =
+                call("pwritev2", || self.show(), || rustix::io::pwritev2(&self.fd, &part, offset, flags));
+            match written {
+                Ok(0) => return Err(crate::Error::new("pwritev2", self.show(), Errno::IO)),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    offset += count as u64;
+                }
+                Err(error) if error.is_unsupported() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.write_all_at(bytes, offset)?;
+        Ok(sound && bytes.is_empty())
     }
 
     /// Everything from the current position, at most `limit` bytes: longer files are `EFBIG`.

@@ -12,6 +12,14 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Whether the kernel is of this release or a later one. For what cannot be found out by trying it.
+pub(crate) fn is_kernel_at_least(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+    let mut next = || -> Option<u32> { std::str::from_utf8(numbers.next()?).ok()?.parse().ok() };
+    matches!((next(), next()), (Some(is_major), Some(is_minor)) if (is_major, is_minor) >= (major, minor))
+}
+
 /// The working directory.
 ///
 /// # Errors

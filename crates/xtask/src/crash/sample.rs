@@ -66,7 +66,8 @@ fn change() -> Vec<Change> {
 fn other() -> Vec<Change> {
     vec![
         put("srv", dir(0o755)),
-        put("srv/large", file(noise(4, 1_200_000))),
+        // Large enough to go past the page cache.
+        put("srv/large", file(noise(4, 2_200_000))),
         put("srv/twice", file("the first time")),
         put("srv/twice", file("the second time")),
         remove("usr/lib/same"),
