@@ -9,7 +9,9 @@
 //! What will be synced is on its way before: files that are not small one by one ([`Store::with_write_back`]), and for
 //! `layer` the others in portions (`crate::writeback`).
 //!
-//! `file` is for file systems that others fill as well: `syncfs` waits for their data too. Invariant: the order is data, sync, row; an error of a sync is final, because the kernel forgets what it could not
+//! `file` is for file systems that others fill as well: `syncfs` waits for their data too.
+//!
+//! Invariant: the order is data, sync, row; an error of a sync is final, because the kernel forgets what it could not
 //! write.
 
 use layerstore_changeset::{Context, Digest};

@@ -287,8 +287,8 @@ impl Store {
         write(&folder, "names.json", &NamesRecord { version: VERSION, names })
     }
 
-    /// Writes down which names these images have now, or leaves it to somebody who is about to. Who removes an image removes its folder, so there is nothing
-    /// to write then.
+    /// Writes down which names these images have now, or leaves it to somebody who is about to. Who removes an image
+    /// removes its folder, so there is nothing to write then.
     pub(crate) fn write_names(&self, of: &[Digest]) -> Result<()> {
         for id in of {
             let open = |name: &[u8]| self.folders().images.open_dir(id.hex().as_bytes())?.open_file(name);
