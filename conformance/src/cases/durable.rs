@@ -1,4 +1,4 @@
-//! What outlives a handle, a process, and a process killed in the middle (L13-L15).
+//! What outlives a handle, a process, and a process killed in the middle (L13-L15, L22).
 
 use std::time::Duration;
 
@@ -51,6 +51,13 @@ pub(super) const CASES: &[Case] = &[
         title: "a process killed in remove leaves the layer whole or its id free",
         needs: &[],
         run: killed_in_remove,
+    },
+    Case {
+        clause: "L22",
+        name: "a_part_of_a_changeset_is_told",
+        title: "a layer into which a killed process applied a part is told as half applied, and no sooner",
+        needs: &[],
+        run: a_part_is_told,
     },
     Case {
         clause: "L15",
@@ -196,15 +203,9 @@ fn killed_in_apply(bench: &Bench) -> Outcome {
         let layer = bench.layer("layer", parent, &script())?;
         let mut child = bench.spawn("apply_half", &["layer"])?;
         child.expect("half")?;
-        ensure!(!bench.driver().layer(&layer)?.half_applied, "half applied, while somebody is at it");
         child.kill()?;
         let driver = recovered(bench)?;
-        if let Some(info) = whole_or_absent(&*driver, &layer)? {
-            ensure!(driver.layers()?.contains(&info), "the list says otherwise than {info:?}");
-            if !info.half_applied {
-                let shown = bench.view_of(&*driver, &layer)?;
-                ensure!(!shown.has("half0"), "a layer shows a part of a changeset, and is not half applied");
-            }
+        if driver.layers()?.iter().any(|info| info.id == layer) {
             driver.remove(&layer)?;
         }
         let again = crate::hands::layer(&*driver, "layer", parent, &script().file("new", "1"))?;
@@ -212,6 +213,22 @@ fn killed_in_apply(bench: &Bench) -> Outcome {
         driver.remove(&again)?;
     }
     bench.view(&base)?.ensure_same(&before, "the parent")
+}
+
+fn a_part_is_told(bench: &Bench) -> Outcome {
+    let layer = bench.layer("layer", None, &script())?;
+    let mut child = bench.spawn("apply_half", &["layer"])?;
+    child.expect("half")?;
+    ensure!(!bench.driver().layer(&layer)?.half_applied, "half applied, while somebody is at it");
+    child.kill()?;
+    let driver = bench.reopen()?;
+    let Some(info) = whole_or_absent(&*driver, &layer)? else { return Ok(()) };
+    ensure!(driver.layers()?.contains(&info), "the list says otherwise than {info:?}");
+    if !info.half_applied {
+        let shown = bench.view_of(&*driver, &layer)?;
+        ensure!(!shown.has("half0"), "a layer shows a part of a changeset, and is not half applied");
+    }
+    Ok(driver.remove(&layer)?)
 }
 
 /// Gives a script, and says a word and waits before its end.

@@ -37,12 +37,6 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         also: &[],
     },
     Saboteur {
-        clause: "L14",
-        what: "a layer that an interrupted apply left is told as whole",
-        wrap: broken::<SaysWhole>,
-        also: &[],
-    },
-    Saboteur {
         clause: "L15",
         what: "every recovery reports something",
         wrap: broken::<AlwaysFinds>,
@@ -67,6 +61,12 @@ pub(super) const SABOTEURS: &[Saboteur] = &[
         wrap: broken::<ClaimsSizeLimit>,
         // That a limit is there at all is L18.
         also: &["L18"],
+    },
+    Saboteur {
+        clause: "L22",
+        what: "a layer that an interrupted apply left is told as whole",
+        wrap: broken::<SaysWhole>,
+        also: &[],
     },
 ];
 
