@@ -131,6 +131,15 @@ fn large_files_that_will_be_synced_are_sent_to_the_disk_one_by_one() {
     }
 }
 
+/// Linux 6.16 on ext4 or xfs.
+fn can_go_past_the_cache(bench: &Bench) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    let stat =
+        std::process::Command::new("stat").args(["-f", "-c", "%T"]).arg(bench.path("")).output().unwrap();
+    numbers >= vec![6, 16] && ["ext2/ext3", "xfs"].contains(&String::from_utf8(stat.stdout).unwrap().trim())
+}
+
 #[test]
 fn a_large_file_is_sent_to_the_disk_before_it_is_complete() {
     let bench = Bench::new("overlay2");
@@ -144,6 +153,9 @@ fn a_large_file_is_sent_to_the_disk_before_it_is_complete() {
     let count = FILES as f64 * pull.get("sync_file_range").copied().unwrap_or_default();
     // Past the page cache every part is on its way at once; else after 8 MiB and after 16. And when it is there.
     let uncached = FILES as f64 * pull.get("pwritev2").copied().unwrap_or_default() > 1.5;
+    if can_go_past_the_cache(&bench) {
+        assert!(uncached, "{pull:.2?}");
+    }
     let expected = if uncached { 1.0 } else { 3.0 };
     assert!((count - expected).abs() < 0.01, "{count:.2}: {pull:.2?}");
 }

@@ -4,6 +4,7 @@
 
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use crate::error::{Result, call, last_errno};
 
@@ -14,10 +15,14 @@ pub fn effective_uid() -> u32 {
 
 /// Whether the kernel is of this release or a later one. For what cannot be found out by trying it.
 pub(crate) fn is_kernel_at_least(major: u32, minor: u32) -> bool {
-    let name = rustix::system::uname();
-    let mut numbers = name.release().to_bytes().split(|byte| !byte.is_ascii_digit());
-    let mut next = || -> Option<u32> { std::str::from_utf8(numbers.next()?).ok()?.parse().ok() };
-    matches!((next(), next()), (Some(is_major), Some(is_minor)) if (is_major, is_minor) >= (major, minor))
+    // Asked for every piece of a large file.
+    static KERNEL: LazyLock<Option<(u32, u32)>> = LazyLock::new(|| {
+        let name = rustix::system::uname();
+        let mut numbers = name.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+        let mut next = || -> Option<u32> { std::str::from_utf8(numbers.next()?).ok()?.parse().ok() };
+        Some((next()?, next()?))
+    });
+    KERNEL.is_some_and(|kernel| kernel >= (major, minor))
 }
 
 /// The working directory.

@@ -323,6 +323,12 @@ pub(crate) fn now() -> i64 {
     since.ok().and_then(|duration| i64::try_from(duration.as_nanos()).ok()).unwrap_or(0)
 }
 
+/// The keys of the table `meta` that begin with this.
+fn meta_keys(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached("SELECT key FROM meta WHERE key >= ? AND key < ?")?;
+    statement.query_map([prefix, &prefix_end(prefix)], |row| row.get(0))?.collect()
+}
+
 /// A prefix as the range of texts that begin with it: `WHERE id >= first AND id < last`. Only for prefixes of
 /// ASCII letters, digits and `:-_.`.
 pub(crate) fn prefix_end(prefix: &str) -> String {

@@ -34,12 +34,7 @@ pub(crate) fn note(connection: &Connection, id: &str) -> Result<()> {
 
 /// The ids of what was removed not long ago.
 pub(crate) fn all(connection: &Connection) -> Result<HashSet<String>> {
-    let keys: Vec<String> = connection
-        .prepare_cached("SELECT key FROM meta WHERE key >= ? AND key < ?")
-        .and_then(|mut statement| {
-            statement.query_map([PREFIX, &super::prefix_end(PREFIX)], |row| row.get(0))?.collect()
-        })
-        .explain(OPERATION, "")?;
+    let keys = super::meta_keys(connection, PREFIX).explain(OPERATION, "")?;
     Ok(keys.iter().filter_map(|key| key.rsplit(':').next()).map(ToOwned::to_owned).collect())
 }
 
