@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use super::crc64::Crc64;
+use super::checksum;
 use super::line::Line;
 use crate::compress::Decompressor;
 use crate::error::{Code, Error, Result};
@@ -63,7 +63,7 @@ fn copy(
     out: &mut dyn Write,
     buffer: &mut [u8],
 ) -> Result<()> {
-    let mut digest = Crc64::new();
+    let mut digest = checksum();
     let mut left = size;
     loop {
         let count = match file.read(buffer) {
@@ -87,7 +87,7 @@ fn copy(
         write(out, bytes)?;
         left -= count as u64;
     }
-    if digest.finish().to_be_bytes() != crc {
+    if digest.finalize().to_be_bytes() != crc {
         return Err(Error::refused(
             Code::DigestMismatch,
             name,

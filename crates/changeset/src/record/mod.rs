@@ -16,9 +16,13 @@
 
 mod assemble;
 mod behind;
-mod crc64;
 mod line;
 mod recorder;
 
 pub use assemble::assemble;
 pub use recorder::Recorder;
+
+/// The checksum of one file's payload.
+fn checksum() -> crc_fast::Digest {
+    crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64GoIso)
+}

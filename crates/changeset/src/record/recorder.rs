@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use super::behind::Behind;
-use super::crc64::Crc64;
+use super::checksum;
 use super::line::Line;
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ pub struct Recorder<W> {
 struct OpenFile {
     name: Vec<u8>,
     size: u64,
-    crc: Crc64,
+    crc: crc_fast::Digest,
 }
 
 impl<W: Write + Send + 'static> Recorder<W> {
@@ -71,7 +71,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
     /// The payload of a plain file begins.
     pub(crate) fn begin_file(&mut self, name: &[u8], size: u64) -> Result<()> {
         self.cut()?;
-        self.file = Some(OpenFile { name: name.to_vec(), size, crc: Crc64::new() });
+        self.file = Some(OpenFile { name: name.to_vec(), size, crc: checksum() });
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
     /// It is complete.
     pub(crate) fn end_file(&mut self) -> Result<()> {
         if let Some(file) = self.file.take() {
-            Line::write_file(&mut self.line, &file.name, file.size, file.crc.finish(), self.position);
+            Line::write_file(&mut self.line, &file.name, file.size, file.crc.finalize(), self.position);
             self.write_line()?;
         }
         Ok(())
