@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Files that are not small are on their way by themselves (`Context::with_write_back`), so that a portion is written
-//! quickly, and large ones do not even stay in the page cache, where the kernel can (Linux 6.16). For the thousands of small ones that make up the rest, a `syncfs` costs less than `sync_file_range` for
-//! each: the kernel sends those that lie side by side to the disk together.
+//! quickly, and large ones do not even stay in the page cache, where the kernel can (Linux 6.16). For the thousands of
+//! small ones that make up the rest, a `syncfs` costs less than `sync_file_range` for each: the kernel sends those that
+//! lie side by side to the disk together.
 //!
 //! Invariant: what is dirty at any time is at most about three portions, and a portion is what the file system was
 //! seen to write in [`GOAL`]. The thread has a descriptor of its own: an error that it meets is told to the last
@@ -27,10 +28,10 @@ use layerstore_sys::Dir;
 use crate::config::SyncMode;
 use crate::store::Store;
 
-/// How long writing a portion should take.
-const GOAL: Duration = Duration::from_millis(500);
+/// How long writing a portion should take. Who unmounts a container meanwhile waits for up to three.
+const GOAL: Duration = Duration::from_millis(250);
 /// Least and largest portion, in bytes.
-const PORTIONS: (u64, u64) = (64 << 20, 512 << 20);
+const PORTIONS: (u64, u64) = (16 << 20, 512 << 20);
 
 /// Writes back what an operation wrote so far, again and again.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ struct State {
 
 #[derive(Debug)]
 enum Thread {
-    /// Not needed yet: what is smaller than the first portion gets along with one `syncfs`. The directory is open from the start, so that nothing
-    /// that goes wrong from here on escapes it.
+    /// Not needed yet: what is smaller than the first portion gets along with one `syncfs`. The directory is open from
+    /// the start, so that nothing that goes wrong from here on escapes it.
     Waits(Dir),
     /// Takes a portion when it is idle.
     Runs { portions: SyncSender<u64>, thread: JoinHandle<()> },
@@ -151,12 +152,16 @@ mod tests {
     use super::*;
 
     #[rstest::rstest]
-    #[case::as_fast_as_wanted(256, 500, 256)]
-    #[case::twice_as_fast(200, 250, 400)]
-    #[case::too_slow(256, 1000, 128)]
-    #[case::a_very_slow_disk(256, 10_000, 64)]
-    #[case::no_time_at_all(256, 0, 512)]
-    fn a_portion_is_what_is_written_in_half_a_second(#[case] mib: u64, #[case] took: u64, #[case] next: u64) {
+    #[case::as_fast_as_wanted(128, 250, 128)]
+    #[case::twice_as_fast(100, 125, 200)]
+    #[case::too_slow(256, 1000, 64)]
+    #[case::a_very_slow_disk(256, 10_000, 16)]
+    #[case::no_time_at_all(128, 0, 512)]
+    fn a_portion_is_what_is_written_in_a_quarter_of_a_second(
+        #[case] mib: u64,
+        #[case] took: u64,
+        #[case] next: u64,
+    ) {
         assert_eq!(portion(mib << 20, Duration::from_millis(took)), next << 20);
     }
 
