@@ -87,6 +87,30 @@ fn a_damaged_layer_is_refused_and_a_pull_repairs_it_under_what_stands_on_it(#[ca
 }
 
 #[rstest]
+fn a_damaged_layer_that_nothing_needs_goes_when_it_is_not_mounted(#[values("vfs", "overlay2")] driver: &str) {
+    let scratch = Scratch::new();
+    let store = scratch.open(driver);
+    small().pull(&store, &["small"]).unwrap();
+    let top = layer_of(&store, "small", 1);
+    let place = store.layer_mount(&top, &MountOptions::default()).unwrap();
+    std::fs::write(on_disk(&scratch, driver, &top, "etc/hosts"), "evil").unwrap();
+    mark_damage(&store);
+    // The image is lost with its record, and nothing says any more that its layers are needed.
+    let database = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    database.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM images").unwrap();
+    for image in listing(scratch.root().join("images")) {
+        std::fs::remove_dir_all(scratch.root().join("images").join(image)).unwrap();
+    }
+    mark_damage(&store);
+    assert!(store.layer(&top).is_ok(), "no verb would find it to unmount it");
+    assert!(place.join("etc/hosts").exists());
+    store.layer_unmount(&top, None).unwrap();
+    mark_damage(&store);
+    assert_eq!(store.layer(&top).unwrap_err().kind(), Kind::NotFound);
+    assert!(!scratch.root().join(driver).join(&top).exists());
+}
+
+#[rstest]
 #[case::directory("vfs", |layer: PathBuf| std::fs::remove_dir_all(layer).unwrap())]
 #[case::directory("overlay2", |layer: PathBuf| std::fs::remove_dir_all(layer).unwrap())]
 #[case::record("overlay2", |layer: PathBuf| std::fs::write(layer.join("layer.json"), "").unwrap())]
