@@ -61,8 +61,26 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it mounts, or makes file systems on loop devices.
+    fn needs_root(&self) -> bool {
+        match self {
+            Self::Matrix(_) | Self::Soak(_) | Self::Crash(_) => true,
+            Self::Bench(_) => !std::env::args().any(|argument| argument == "--list"),
+            _ => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // Before anything is built.
+    if command.needs_root() && !nix::unistd::geteuid().is_root() {
+        let typed: Vec<_> = std::env::args().skip(1).collect();
+        eprintln!("xtask: mounts and loop devices need root: run tools/root cargo xtask {}", typed.join(" "));
+        return ExitCode::FAILURE;
+    }
+    match command {
         Command::Tidy => tidy::run(),
         Command::Drivers(arguments) => drivers::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
