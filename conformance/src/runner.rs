@@ -107,15 +107,19 @@ pub fn run_with(
         Ok(filter) => filter,
         Err(failure) => return broken(failure),
     };
-    let pool = match Pool::start(factory.name(), options) {
-        Ok(pool) => pool,
-        Err(failure) => return broken(failure),
-    };
     let chosen: Vec<_> = cases
         .iter()
         .filter(|case| filter.as_ref().is_none_or(|filter| filter.is_match(case.id())))
         .copied()
         .collect();
+    if chosen.is_empty() && filter.is_some() {
+        let globs = options.cases.join(" or ");
+        return broken(Failure::new(format!("no case is called {globs}: `conformance --list` names them")));
+    }
+    let pool = match Pool::start(factory.name(), options) {
+        Ok(pool) => pool,
+        Err(failure) => return broken(failure),
+    };
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

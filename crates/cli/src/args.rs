@@ -16,7 +16,7 @@ pub(crate) use store::{Check, Conformance};
 
 /// Container images as stacks of layers, on the storage driver of your choice
 #[derive(Debug, Parser)]
-#[command(name = "layerstore", version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "layerstore", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "An ID may be shortened to a unique prefix; a name may stand wherever an ID may.\n\
     Environment: LAYERSTORE_CONFIG, LAYERSTORE_ROOT, LAYERSTORE_RUNROOT, LAYERSTORE_DRIVER, \
     LAYERSTORE_DRIVER_OPTS, LAYERSTORE_CONFIG_OVERRIDE, LAYERSTORE_LOG, NO_COLOR.\n\

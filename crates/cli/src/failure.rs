@@ -80,7 +80,7 @@ impl Failure {
 
 /// Prints an error on stderr: one line and a hint, or one JSON object.
 pub(crate) fn print(error: &layerstore::Error, format: Format) {
-    crate::output::complain(&if format == Format::Text {
+    crate::output::complain(&if format != Format::Json {
         let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
         format!("layerstore: {}\n{hint}", line(error))
     } else {

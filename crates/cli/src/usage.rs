@@ -34,7 +34,14 @@ fn failure(text: &str) -> Failure {
     let rest: Vec<_> = paragraphs.map(one_line).collect();
     let tip = rest.iter().find_map(|line| line.strip_prefix("tip: ").map(ToOwned::to_owned));
     let usage = || rest.iter().find_map(|line| Some(format!("usage: {}", line.strip_prefix("Usage: ")?)));
-    let hint = tip.or_else(usage).unwrap_or_else(|| "`layerstore --help` tells more".to_owned());
+    // Who typed a verb that is not there wants to see those that are.
+    let verbs = || {
+        let usage = usage()?;
+        let (verb, _) = usage.strip_prefix("usage: ")?.strip_suffix(" <COMMAND>")?.split_once(" [")?;
+        Some(format!("`{verb} --help` lists the commands"))
+    };
+    let hint =
+        tip.or_else(verbs).or_else(usage).unwrap_or_else(|| "`layerstore --help` tells more".to_owned());
     Failure::usage("read arguments", reason).with_hint(hint)
 }
 

@@ -62,6 +62,15 @@ fn one_signal_ends_the_suite_with_its_workers_and_its_scratch(
 }
 
 #[test]
+fn a_pattern_that_fits_no_case_is_told_and_where_they_are_listed() {
+    let bench = Bench::new("vfs");
+    let output = bench.output(&["conformance", "--driver", "vfs", "--case", "nope*"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("no case is called nope*: `conformance --list` names them"), "{text}");
+}
+
+#[test]
 fn a_case_may_take_as_long_as_it_is_given() {
     let bench = Bench::new("vfs");
     let arguments = |limit| ["conformance", "--driver", "vfs", "--case", "a21::*", "--time-limit", limit];

@@ -5,6 +5,10 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
 use rstest::rstest;
 use serde_json::Value;
 use support::Bench;
@@ -107,14 +111,15 @@ fn write(bench: &Bench, bytes: &[u8]) -> std::path::PathBuf {
 #[case::a_registry(1, &["pull", "docker://alpine"], "skopeo copy")]
 #[case::a_source_as_a_path(2, &["pull", "/x"], "oci:/x, for a root file system rootfs:/x")]
 #[case::a_source_as_a_name(2, &["pull", "alpine"], "skopeo copy docker://alpine")]
-#[case::junit_where_it_has_no_meaning(2, &["--format", "junit", "images"], "conformance")]
+#[case::junit_where_it_has_no_meaning(2, &["--format", "junit", "images"], "layerstore: read arguments: this --format")]
 fn failures(#[case] code: i32, #[case] arguments: &[&str], #[case] word: &str) {
     let stderr = Bench::new("vfs").fails(code, arguments);
     assert!(stderr.contains(word), "{stderr}");
 }
 
 #[rstest]
-#[case::an_unknown_verb(&["frobnicate"], "unrecognized subcommand 'frobnicate'")]
+#[case::an_unknown_verb(&["frobnicate"], "unrecognized subcommand 'frobnicate'\nhint: `layerstore --help` lists")]
+#[case::an_unknown_verb_of_a_verb(&["layer", "frob"], "subcommand 'frob'\nhint: `layerstore layer --help` lists")]
 #[case::a_verb_almost_known(&["imagse"], "hint: a similar subcommand exists: 'images'")]
 #[case::an_unknown_flag(&["images", "--colour"], "unexpected argument '--colour'")]
 #[case::a_missing_argument(&["pull"], "not provided: <SOURCE>")]
@@ -360,6 +365,7 @@ fn info_tells_sizes_and_which_files_were_read() {
 fn help_names_every_variable_and_what_a_pull_without_a_name_does() {
     let bench = Bench::new("vfs");
     let help = bench.run(&["--help"]);
+    assert!(help.starts_with("Container images as stacks of layers"), "{help}");
     for variable in ["CONFIG", "CONFIG_OVERRIDE", "ROOT", "RUNROOT", "DRIVER", "DRIVER_OPTS", "LOG"] {
         let variable = format!("LAYERSTORE_{variable}");
         assert!(
@@ -396,6 +402,41 @@ fn who_is_not_root_is_told_the_way_and_no_directory_that_is_gone() {
     let listed = run(&["drivers"]);
     assert!(listed.contains("vfs        no"), "{listed}");
     assert!(!format!("{said}{listed}").contains(".layerstore-probe-"), "{said}{listed}");
+}
+
+/// What the program says to a user who is not root, without any setting; with `unshare` in a user namespace of theirs.
+fn as_a_user(bench: &Bench, unshare: bool, runtime: Option<&Path>) -> String {
+    let program = bench.path("layerstore");
+    // Where the program was built may be out of that user's reach.
+    std::fs::copy(env!("CARGO_BIN_EXE_layerstore"), &program).unwrap();
+    let home = bench.path("");
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&home, Some(4711), Some(4711)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=4711", "--regid=4711", "--clear-groups"]);
+    command.args(unshare.then_some(["unshare", "-Urm"]).into_iter().flatten());
+    command.arg(program).args(["--driver", "vfs", "info"]);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.env("HOME", &home).envs(runtime.map(|path| ("XDG_RUNTIME_DIR", path))).current_dir(&home);
+    let output = command.output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn root_of_a_users_own_namespace_has_the_directories_of_that_user() {
+    let bench = Bench::new("vfs");
+    let said = as_a_user(&bench, true, Some(&bench.path("runtime")));
+    let root = bench.path(".local/share/layerstore");
+    let runroot = bench.path("runtime/layerstore");
+    assert!(said.contains(&format!("graphroot: {}\n", root.display())), "{said}");
+    assert!(said.contains(&format!("runroot: {}\n", runroot.display())), "{said}");
+}
+
+#[rstest]
+fn who_has_no_runtime_directory_is_told_how_to_name_one(#[values(false, true)] unshare: bool) {
+    let said = as_a_user(&Bench::new("vfs"), unshare, None);
+    assert!(said.contains("/run/user/4711/layerstore"), "{said}");
+    assert!(said.contains("\nhint: become root, or name a directory of your own with --runroot"), "{said}");
 }
 
 #[test]

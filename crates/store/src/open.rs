@@ -23,7 +23,8 @@ const OPERATION: &str = "open store";
 pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
     let StoreOptions { config, registry } = options;
     let (mut config, runroot) = prepared(config, &registry)?;
-    let root = Dir::open(&config.graphroot.value).explain(OPERATION, "")?;
+    let path = &config.graphroot.value;
+    let root = Dir::open(path).map_err(|error| no_place(path, "--root", error))?;
     let bound = match rebuild::is_ours(&root)? {
         true => Some(binding::bind(&root, &runroot)?),
         false => None,
@@ -93,8 +94,9 @@ pub(crate) fn open(options: StoreOptions) -> Result<Inner> {
 /// symlinks, too.
 fn prepared(mut config: Config, registry: &Registry) -> Result<(Config, PathBuf)> {
     config.settle(registry)?;
-    for path in [&config.graphroot.value, &config.runroot.value] {
-        sys::fs::make_dirs(path, 0o700).explain(OPERATION, path.display())?;
+    for (setting, flag) in [(&config.graphroot, "--root"), (&config.runroot, "--runroot")] {
+        let path = &setting.value;
+        sys::fs::make_dirs(path, 0o700).map_err(|error| no_place(path, flag, error))?;
     }
     let canonical = |path: &Path| sys::fs::canonical(path).explain(OPERATION, path.display());
     // SQLite follows no symlink on the way to a database, and a symlink may lead elsewhere tomorrow.
@@ -108,6 +110,16 @@ fn prepared(mut config: Config, registry: &Registry) -> Result<(Config, PathBuf)
         );
     }
     Ok((config, runroot))
+}
+
+/// A directory of the store that cannot be made or opened, and which flag names another.
+fn no_place(path: &Path, flag: &str, error: sys::Error) -> Error {
+    let refused = error.is_refused();
+    let error = Error::system(OPERATION, path.display().to_string(), error);
+    if !refused {
+        return error;
+    }
+    error.with_hint(format!("become root, or name a directory of your own with {flag}"))
 }
 
 /// The driver of a root whose database is lost: the one that is named, or the one that has something there.

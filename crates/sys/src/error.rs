@@ -68,6 +68,11 @@ impl Error {
         matches!(self.errno, Errno::NOTDIR | Errno::LOOP | Errno::ISDIR)
     }
 
+    /// Whether this user or this file system lets nobody do that (`EACCES`, `EPERM`, `EROFS`).
+    pub fn is_refused(&self) -> bool {
+        matches!(self.errno, Errno::ACCESS | Errno::PERM | Errno::ROFS)
+    }
+
     /// Whether space or quota ran out (`ENOSPC`, `EDQUOT`).
     pub fn is_no_space(&self) -> bool {
         self.errno == Errno::NOSPC || self.errno == Errno::DQUOT

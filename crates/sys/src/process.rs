@@ -13,6 +13,18 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Who `uid` of this process's user namespace is outside of it (user_namespaces(7), `uid_map`); nothing where that cannot
+/// be told.
+pub fn outside_uid(uid: u32) -> Option<u32> {
+    let map = crate::fs::read_to_string("/proc/self/uid_map", 1 << 16).ok()?;
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inside, outside, length) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let offset = uid.checked_sub(inside).filter(|&offset| offset < length)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Whether the kernel is of this release or a later one. For what cannot be found out by trying it.
 pub(crate) fn is_kernel_at_least(major: u32, minor: u32) -> bool {
     // Asked for every piece of a large file.

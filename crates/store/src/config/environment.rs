@@ -18,7 +18,7 @@ pub struct Environment {
     pub driver: Option<String>,
     /// `LAYERSTORE_DRIVER_OPTS`: options as `--driver-opt` takes them, with commas between.
     pub driver_options: Option<String>,
-    /// The effective user id; 0 gets the system's directories.
+    /// The user whose directories are meant; 0 gets the system's.
     pub uid: u32,
     /// `HOME`.
     pub home: Option<PathBuf>,
@@ -39,14 +39,17 @@ impl Environment {
         let variable = |name: &str| -> Option<OsString> { std::env::var_os(name).filter(|v| !v.is_empty()) };
         let path = |name: &str| variable(name).map(PathBuf::from);
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let (root, runroot) = (path("LAYERSTORE_ROOT"), path("LAYERSTORE_RUNROOT"));
+        let uid = layerstore_sys::process::effective_uid();
         Self {
             config: path("LAYERSTORE_CONFIG"),
             config_override: path("LAYERSTORE_CONFIG_OVERRIDE"),
-            root: path("LAYERSTORE_ROOT"),
-            runroot: path("LAYERSTORE_RUNROOT"),
+            // Nothing depends on it where both directories are named.
+            uid: if uid == 0 && (root.is_none() || runroot.is_none()) { user_of_root() } else { uid },
+            root,
+            runroot,
             driver: text("LAYERSTORE_DRIVER"),
             driver_options: text("LAYERSTORE_DRIVER_OPTS"),
-            uid: layerstore_sys::process::effective_uid(),
             home: path("HOME"),
             xdg_config_home: path("XDG_CONFIG_HOME"),
             xdg_data_home: path("XDG_DATA_HOME"),
@@ -93,4 +96,14 @@ impl Environment {
         let runtime = self.xdg_runtime_dir.clone();
         runtime.unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", self.uid))).join("layerstore")
     }
+}
+
+/// Whose directories root has: root of a user namespace that another user made (`unshare -Urm`) has that user's, as the
+/// system's are out of reach. Root of a container has the container's.
+fn user_of_root() -> u32 {
+    let is_ours = |stat: Option<layerstore_sys::Stat>| stat.is_none_or(|stat| stat.uid == 0);
+    if layerstore_sys::fs::stat("/var/lib").is_ok_and(is_ours) {
+        return 0;
+    }
+    layerstore_sys::process::outside_uid(0).unwrap_or(0)
 }
