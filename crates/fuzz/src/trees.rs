@@ -36,6 +36,9 @@ pub(crate) fn tidy_up() {
 impl Place {
     /// Makes a place whose name is as long as the one that seeds aim at, and of this process alone.
     fn new() -> Self {
+        // The standard library holds a descriptor for each level of what it removes, and archives are a thousand deep;
+        // 1,024 is what a shell gives.
+        layerstore_sys::process::raise_descriptor_limit().unwrap();
         let mut number = std::process::id();
         let name: String = (0..4)
             .map(|_| {
