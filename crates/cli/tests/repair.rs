@@ -85,7 +85,7 @@ fn the_drivers_record_of_roots_store_is_not_made_again_in_a_user_namespace() {
     std::fs::remove_dir_all(bench.path("run")).unwrap();
     let program = bench.command();
     let mut inside = std::process::Command::new("unshare");
-    inside.arg("-Urm").arg(program.get_program()).args(["check", "--repair"]);
+    inside.arg("-Urm").arg(bench.program()).args(["check", "--repair"]);
     inside.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = inside.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

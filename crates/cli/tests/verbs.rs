@@ -388,11 +388,11 @@ fn drivers_speaks_of_the_store_and_not_of_where_it_tried() {
 #[test]
 fn who_is_not_root_is_told_the_way_and_no_directory_that_is_gone() {
     let bench = Bench::new("vfs");
-    let program = bench.command();
+    let (program, reached) = (bench.command(), bench.program());
     let run = |arguments: &[&str]| {
         // Nobody there is root: no id is mapped.
         let mut unshare = std::process::Command::new("unshare");
-        unshare.arg("-U").arg(program.get_program()).args(arguments);
+        unshare.arg("-U").arg(&reached).args(arguments);
         unshare.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = unshare.env_remove("LAYERSTORE_DRIVER").output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -406,9 +406,7 @@ fn who_is_not_root_is_told_the_way_and_no_directory_that_is_gone() {
 
 /// What the program says to a user who is not root, without any setting; with `unshare` in a user namespace of theirs.
 fn as_a_user(bench: &Bench, unshare: bool, runtime: Option<&Path>) -> String {
-    let program = bench.path("layerstore");
-    // Where the program was built may be out of that user's reach.
-    std::fs::copy(env!("CARGO_BIN_EXE_layerstore"), &program).unwrap();
+    let program = bench.program();
     let home = bench.path("");
     std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::chown(&home, Some(4711), Some(4711)).unwrap();

@@ -53,6 +53,17 @@ impl Bench {
         command
     }
 
+    /// The program at a place that every user reaches, who reaches the test's directory: where it was built is often in
+    /// somebody's home, which is closed to all others, root of a user namespace among them.
+    pub(crate) fn program(&self) -> PathBuf {
+        let program = self.path("layerstore");
+        // By another process: what this one has open for writing, a child of another thread may hold at the moment, and
+        // then the program cannot be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_layerstore")).arg(&program).status().unwrap();
+        assert!(copied.success());
+        program
+    }
+
     /// Runs the program.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().unwrap()
