@@ -19,6 +19,7 @@ mod picture;
 mod report;
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -115,8 +116,13 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
         return Err("no case has such a name; --list shows them".to_owned());
     }
     let Some(image) = image.filter(|_| !arguments.list) else {
+        let mut out = std::io::stdout().lock();
         for case in &chosen {
-            println!("{}/{}\n    {}", case.group, case.name, case.timed.replace('\n', "\n    "));
+            let text = case.timed.replace('\n', "\n    ");
+            // Who reads no more (`head`) has seen enough.
+            if writeln!(out, "{}/{}\n    {text}", case.group, case.name).is_err() {
+                break;
+            }
         }
         return Ok(true);
     };
