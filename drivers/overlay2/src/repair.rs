@@ -1,5 +1,7 @@
 //! What recovery adds for this driver: short names that lead nowhere, and files that a power cut tore.
 
+use std::collections::HashMap;
+
 use layerstore_driver::layout::{Hooks, Layer, Layers, Operation};
 use layerstore_driver::{LayerState, Outcome, Recovered, Result};
 use layerstore_sys::{self as sys, Dir};
@@ -111,24 +113,39 @@ impl Hooks for Repair<'_> {
         let system = |error| operation.system(error);
         let kit = self.layers.layout();
         let links = layout::links(kit).map_err(system)?;
-        let mut report = Vec::new();
+        let (mut report, mut names) = (Vec::new(), HashMap::<_, Vec<Vec<u8>>>::new());
         for entry in links.entries().map_err(system)? {
             // In this order: a creation that ends meanwhile is in one place or the other.
-            let staged =
-                std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true));
-            if staged || sys::fs::exists(links.path().join(as_path(&entry.name))).map_err(system)? {
+            if std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true)) {
                 continue;
             }
-            sys::remove::tree(&links, &entry.name).map_err(system)?;
-            let name = entry.name.escape_ascii();
-            report.push(Recovered {
-                id: None,
-                what: format!("dropped the short name {LINKS}/{name} of no layer"),
-                outcome: Outcome::Tidied,
-            });
+            if !sys::fs::exists(links.path().join(as_path(&entry.name))).map_err(system)? {
+                report.push(drop_name(&links, &entry.name).map_err(system)?);
+            } else if let Ok(target) = links.read_link(&entry.name) {
+                names.entry(target).or_default().push(entry.name);
+            }
+        }
+        names.retain(|_, names| names.len() > 1);
+        // A power cut took the file with the short name of one that was to take the place of another.
+        for id in if names.is_empty() { Vec::new() } else { kit.ids(operation)? } {
+            let Some(names) = names.get(&layout::link_target(&kit.name_of(&id))) else { continue };
+            let Ok(layer) = kit.load(&id, operation) else { continue };
+            let (own, others): (Vec<_>, Vec<_>) =
+                names.iter().partition(|name| **name == layer.record.token.as_bytes());
+            // Without its own it was exchanged just now.
+            for name in others.into_iter().filter(|_| !own.is_empty()) {
+                report.push(drop_name(&links, name).map_err(system)?);
+            }
         }
         Ok(report)
     }
+}
+
+/// Removes a short name of no layer.
+fn drop_name(links: &Dir, name: &[u8]) -> sys::Result<Recovered> {
+    sys::remove::tree(links, name)?;
+    let what = format!("dropped the short name {LINKS}/{} of no layer", name.escape_ascii());
+    Ok(Recovered { id: None, what, outcome: Outcome::Tidied })
 }
 
 fn as_path(name: &[u8]) -> &std::path::Path {

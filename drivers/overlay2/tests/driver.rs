@@ -318,6 +318,22 @@ fn a_creation_that_was_interrupted_is_undone() {
 }
 
 #[test]
+fn a_short_name_beside_the_layers_own_goes_after_a_power_cut() {
+    let mut bench = Bench::two();
+    // A layer that was to take the place of a damaged one: the disk has its short name, but not what its files hold.
+    let token = "A".repeat(26);
+    std::fs::create_dir(bench.path("staging").join(&token)).unwrap();
+    std::fs::write(bench.path("staging").join(&token).join("link"), "").unwrap();
+    std::os::unix::fs::symlink("../child/diff", bench.path("l").join(&token)).unwrap();
+    let own = read(&bench.path("child/link"));
+    let found = bench.reboot();
+    assert_eq!(found.len(), 2, "{found:?}");
+    bench.assert_tidy(&["base", "child"]);
+    assert!(bench.path("l").join(own).exists());
+    assert_eq!(bench.reboot(), []);
+}
+
+#[test]
 fn a_removal_that_was_interrupted_is_finished() {
     let bench = Bench::two();
     bench.recover();
