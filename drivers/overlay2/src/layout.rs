@@ -142,17 +142,38 @@ pub(crate) fn links(layout: &Layout) -> sys::Result<Dir> {
     layout.root().ensure_dir(LINKS.as_bytes(), 0o700)
 }
 
-/// Removes the short name of the layer that lies, or lay, in `dir`.
+/// Removes the short name of the layer that lay in `dir`, and is gone from its place.
 pub(crate) fn drop_link(layout: &Layout, dir: &Dir) -> sys::Result<()> {
-    let Ok(mut file) = dir.open_file(LINK.as_bytes()) else { return Ok(()) };
-    let link = file.read_to_end_limited(LINK_LENGTH)?;
-    if !is_link(&link) {
-        return Ok(());
+    let link = dir.open_file(LINK.as_bytes()).and_then(|mut file| file.read_to_end_limited(LINK_LENGTH));
+    match link {
+        Ok(link) if is_link(&link) => match links(layout)?.unlink(&link) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        },
+        // A power cut emptied the file, or it was never written.
+        _ => drop_dangling(layout).map(drop),
     }
-    match links(layout)?.unlink(&link) {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+}
+
+/// Removes every short name that leads nowhere, and says which.
+pub(crate) fn drop_dangling(layout: &Layout) -> sys::Result<Vec<Vec<u8>>> {
+    let links = links(layout)?;
+    let mut dropped = Vec::new();
+    for entry in links.entries()? {
+        // In this order: a creation that ends meanwhile is in one place or the other.
+        let staged =
+            std::str::from_utf8(&entry.name).is_ok_and(|token| layout.is_staged(token).unwrap_or(true));
+        if !staged && !sys::fs::exists(links.path().join(as_path(&entry.name)))? {
+            sys::remove::tree(&links, &entry.name)?;
+            dropped.push(entry.name);
+        }
     }
+    Ok(dropped)
+}
+
+fn as_path(name: &[u8]) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(name))
 }
 
 /// Writes a small file that is not there yet.

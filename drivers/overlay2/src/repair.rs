@@ -113,15 +113,14 @@ impl Hooks for Repair<'_> {
         let system = |error| operation.system(error);
         let kit = self.layers.layout();
         let links = layout::links(kit).map_err(system)?;
-        let (mut report, mut names) = (Vec::new(), HashMap::<_, Vec<Vec<u8>>>::new());
+        let dropped = layout::drop_dangling(kit).map_err(system)?;
+        let mut report: Vec<_> = dropped.iter().map(|name| dropped_name(name)).collect();
+        let mut names = HashMap::<_, Vec<Vec<u8>>>::new();
         for entry in links.entries().map_err(system)? {
-            // In this order: a creation that ends meanwhile is in one place or the other.
-            if std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true)) {
-                continue;
-            }
-            if !sys::fs::exists(links.path().join(as_path(&entry.name))).map_err(system)? {
-                report.push(drop_name(&links, &entry.name).map_err(system)?);
-            } else if let Ok(target) = links.read_link(&entry.name) {
+            // In this order: one that is not staged is its layer's own, or none's.
+            let staged =
+                std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true));
+            if let (false, Ok(target)) = (staged, links.read_link(&entry.name)) {
                 names.entry(target).or_default().push(entry.name);
             }
         }
@@ -134,21 +133,15 @@ impl Hooks for Repair<'_> {
                 names.iter().partition(|name| **name == layer.record.token.as_bytes());
             // Without its own it was exchanged just now.
             for name in others.into_iter().filter(|_| !own.is_empty()) {
-                report.push(drop_name(&links, name).map_err(system)?);
+                sys::remove::tree(&links, name).map_err(system)?;
+                report.push(dropped_name(name));
             }
         }
         Ok(report)
     }
 }
 
-/// Removes a short name of no layer.
-fn drop_name(links: &Dir, name: &[u8]) -> sys::Result<Recovered> {
-    sys::remove::tree(links, name)?;
+fn dropped_name(name: &[u8]) -> Recovered {
     let what = format!("dropped the short name {LINKS}/{} of no layer", name.escape_ascii());
-    Ok(Recovered { id: None, what, outcome: Outcome::Tidied })
-}
-
-fn as_path(name: &[u8]) -> &std::path::Path {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::path::Path::new(std::ffi::OsStr::from_bytes(name))
+    Recovered { id: None, what, outcome: Outcome::Tidied }
 }

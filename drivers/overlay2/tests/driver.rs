@@ -334,6 +334,15 @@ fn a_short_name_beside_the_layers_own_goes_after_a_power_cut() {
 }
 
 #[test]
+fn a_layer_that_forgot_its_short_name_is_removed_with_it() {
+    let bench = Bench::two();
+    bench.recover();
+    std::fs::write(bench.path("child/link"), "").unwrap();
+    bench.driver.remove(&id("child")).unwrap();
+    bench.assert_tidy(&["base"]);
+}
+
+#[test]
 fn a_removal_that_was_interrupted_is_finished() {
     let bench = Bench::two();
     bench.recover();
