@@ -83,7 +83,7 @@ pub(crate) fn document_type(media_type: &MediaType, subject: &str) -> Result<Doc
         _ => match media_type {
             MediaType::ImageIndex => Ok(DocumentType::Index(Format::Oci)),
             MediaType::ImageManifest => Ok(DocumentType::Manifest(Format::Oci)),
-            other => Err(unsupported(subject, format!("documents of type {other} are not images"))),
+            other => Err(unsupported(subject, format!("documents of type {} are not images", shown(other)))),
         },
     }
 }
@@ -93,14 +93,14 @@ pub(crate) fn document_type(media_type: &MediaType, subject: &str) -> Result<Doc
 /// # Errors
 /// `Unsupported` for layers that are not distributed with the image, encrypted ones, and unknown types.
 pub(crate) fn layer_compression(media_type: &MediaType, subject: &str) -> Result<Compression> {
-    let text = media_type.as_ref();
+    let (text, seen) = (media_type.as_ref(), shown(media_type));
     if text.starts_with(OCI_FOREIGN) || text.starts_with(DOCKER_FOREIGN) {
-        let reason = format!("layers of type {text} are not distributed with the image");
+        let reason = format!("layers of type {seen} are not distributed with the image");
         return Err(unsupported(subject, reason)
             .with_hint("foreign layers belong to Windows images; choose a Linux image"));
     }
     if text.ends_with("+encrypted") {
-        return Err(unsupported(subject, format!("layers of type {text} are encrypted"))
+        return Err(unsupported(subject, format!("layers of type {seen} are encrypted"))
             .with_hint("decrypt the image first, for example with `skopeo copy --decryption-key`"));
     }
     match media_type {
@@ -111,7 +111,7 @@ pub(crate) fn layer_compression(media_type: &MediaType, subject: &str) -> Result
             Some("") => Ok(Compression::None),
             Some(".gzip") => Ok(Compression::Gzip),
             Some(".zstd") => Ok(Compression::Zstd),
-            _ => Err(unsupported(subject, format!("layers of type {other} are not root file systems"))),
+            _ => Err(unsupported(subject, format!("layers of type {seen} are not root file systems"))),
         },
     }
 }
@@ -124,13 +124,23 @@ pub(crate) fn check_config(media_type: &MediaType, subject: &str) -> Result<()> 
     if *media_type == MediaType::ImageConfig || media_type.as_ref() == DOCKER_CONFIG {
         return Ok(());
     }
-    let reason = format!("it is not a container image but an artifact (its configuration is {media_type})");
+    let seen = shown(media_type);
+    let reason = format!("it is not a container image but an artifact (its configuration is {seen})");
     Err(unsupported(subject, reason))
 }
 
 pub(crate) fn schema1(subject: &str) -> Error {
     unsupported(subject, "docker manifests of schema 1 are not supported".to_owned())
         .with_hint("push the image again with a docker newer than 1.10, or convert it with `skopeo copy`")
+}
+
+/// A media type as messages show it: on one line, and of one that is too long the beginning.
+fn shown(media_type: &MediaType) -> String {
+    const MOST: usize = 200;
+    let text = media_type.as_ref();
+    let start: String = text.chars().take(MOST).collect();
+    let rest = if start.len() < text.len() { format!("… ({} bytes)", text.len()) } else { String::new() };
+    format!("`{}`{rest}", start.escape_debug())
 }
 
 fn unsupported(subject: &str, reason: String) -> Error {

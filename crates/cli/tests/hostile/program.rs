@@ -256,24 +256,34 @@ const LAYOUTS: &[(&str, Option<&str>, Spoil)] = &[
         good(at);
         std::fs::File::create(at.join("index.json")).unwrap().set_len(1 << 40).unwrap();
     }),
-    ("index is a fifo", None, |at| {
+    ("index is a fifo", Some("BAD_TYPE"), |at| {
         good(at);
         std::fs::remove_file(at.join("index.json")).unwrap();
         fifo(&at.join("index.json"));
     }),
-    ("index is a device", None, |at| {
+    ("index is a device", Some("BAD_TYPE"), |at| {
         good(at);
         std::fs::remove_file(at.join("index.json")).unwrap();
         symlink("/dev/zero", at.join("index.json")).unwrap();
     }),
-    ("layer is a fifo", None, |at| instead_of_layer(at, fifo)),
-    ("layer is a directory", None, |at| instead_of_layer(at, |path| std::fs::create_dir(path).unwrap())),
+    ("layer is a fifo", Some("BAD_TYPE"), |at| instead_of_layer(at, fifo)),
+    ("layer is a socket", Some("BAD_TYPE"), |at| {
+        instead_of_layer(at, |path| {
+            // The address of a socket holds 108 bytes.
+            let short = at_hand(path);
+            drop(std::os::unix::net::UnixListener::bind(&short).unwrap());
+            std::fs::rename(short, path).unwrap();
+        });
+    }),
+    ("layer is a directory", Some("BAD_TYPE"), |at| {
+        instead_of_layer(at, |path| std::fs::create_dir(path).unwrap())
+    }),
     ("layer is missing", None, |at| instead_of_layer(at, |_| {})),
-    ("layer is an endless device", None, |at| {
+    ("layer is an endless device", Some("BAD_TYPE"), |at| {
         instead_of_layer(at, |path| symlink("/dev/zero", path).unwrap())
     }),
     ("layer is another file", None, |at| instead_of_layer(at, |path| symlink("/etc/passwd", path).unwrap())),
-    ("layer is a circle", None, |at| instead_of_layer(at, |path| symlink(path, path).unwrap())),
+    ("layer is a circle", Some("ELOOP"), |at| instead_of_layer(at, |path| symlink(path, path).unwrap())),
     ("layer was changed", Some("DIGEST_MISMATCH"), |at| {
         let mut bytes = hostile::lower();
         // A byte of etc/passwd: the archive stays an archive.
@@ -293,8 +303,16 @@ const LAYOUTS: &[(&str, Option<&str>, Spoil)] = &[
         std::fs::remove_dir_all(at.join("blobs")).unwrap();
         std::fs::write(at.join("blobs"), "x").unwrap();
     }),
+    // Before they were shown escaped and short, it was the message that a layer could make of many lines.
+    ("type of many lines", None, |at| with(at, "/layers/0/mediaType", json!("application/x\n\u{1b}[2J"))),
+    ("type of a megabyte", None, |at| with(at, "/layers/0/mediaType", json!("x".repeat(1 << 20)))),
     ("not a layout", None, |at| std::fs::write(at.join("x"), "x").unwrap()),
 ];
+
+/// A short name beside the layout.
+fn at_hand(path: &Path) -> std::path::PathBuf {
+    path.ancestors().nth(3).unwrap().join("s")
+}
 
 fn fifo(path: &Path) {
     let status = Command::new("mkfifo").arg(path).status().unwrap();

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use layerstore_changeset::Digest;
 use layerstore_changeset::digest::Hashing;
+use layerstore_changeset::{Code, Digest};
 use layerstore_sys as sys;
 use layerstore_sys::{Dir, Errno, Temporary};
 
@@ -52,7 +52,7 @@ impl Blobs for LayoutDirectory {
         // Blobs may be symlinks (Bazel's layouts are made of them): the digest is what is trusted.
         let file = match sys::fs::open_regular_at(&self.dir, blob_path(digest).as_bytes()) {
             Err(error) if error.is_not_found() => return Ok(None),
-            other => other.map_err(|error| Error::system(READ, format!("blob {digest}"), error))?,
+            other => other.map_err(|error| unreadable(error, format!("blob {digest}"), None))?,
         };
         let stat = file.stat().map_err(|error| Error::system(READ, format!("blob {digest}"), error))?;
         Ok(Some((Box::new(Section::new(Arc::new(file), 0, u64::MAX)), Some(stat.size))))
@@ -75,8 +75,23 @@ fn read(dir: &Dir, name: &str, subject: &str) -> Result<Vec<u8>> {
         Err(error) if error.errno() == Errno::FBIG => {
             Err(bad(subject, format!("{name} has more than {MAX_DOCUMENT} bytes")))
         }
-        Err(error) => Err(Error::system(READ, subject, error)),
+        Err(error) => Err(unreadable(error, subject.to_owned(), Some(name))),
     }
+}
+
+/// Tells what the layout did wrong from what the system did: a fifo or a device that somebody put in a file's place
+/// is never read.
+fn unreadable(error: sys::Error, subject: String, name: Option<&str>) -> Error {
+    let (code, reason) = match error.errno() {
+        // Opening a socket is ENXIO.
+        Errno::INVAL | Errno::ISDIR | Errno::NXIO => (Code::BadType, "is not a regular file"),
+        Errno::LOOP => (Code::SymlinkLoop, "is a symlink that leads to itself"),
+        _ => return Error::system(READ, subject, error),
+    };
+    let reason = format!("{} {reason}", name.unwrap_or("it"));
+    Error::refused(code, READ, subject, reason)
+        .with_source(error)
+        .with_hint("an image's files have to be regular ones, or symlinks to such: copy it again")
 }
 
 /// Makes other writers of the layout's index wait.
