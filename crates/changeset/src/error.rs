@@ -75,6 +75,19 @@ impl Error {
         self
     }
 
+    /// Names the entry of the layer in a refusal that says what the system made of its attributes, and so knows only
+    /// the place on disk.
+    #[must_use]
+    pub(crate) fn of_entry(mut self, entry: &[u8]) -> Self {
+        let by_system = [Code::BadXattr, Code::XattrTooBig, Code::IdUnmapped];
+        if let Self::Refused { code, name, .. } = &mut self
+            && by_system.contains(code)
+        {
+            *name = shown(entry);
+        }
+        self
+    }
+
     /// The stable code, where input was refused.
     pub fn code(&self) -> Option<Code> {
         match self {

@@ -75,7 +75,7 @@ fn check(entries: &[Raw], expected: Outcome) {
 #[case::d20_wh_aufs_meta(file(".wh..wh.aufs", ""), Err(Code::ReservedName))]
 #[case::d21_wh_dirname(dir(".wh.etc/"), Err(Code::ReservedName))]
 #[case::d21_wh_parent(file(".wh.etc/x", ""), Err(Code::ReservedName))]
-#[case::d22_chardev_0_0(raw(b'3', "c"), ok(&[]))]
+#[case::d22_chardev_0_0(raw(b'3', "c"), ok(&["char c 0:0"]))]
 #[case::f01_blockdev(raw(b'4', "b").at(329, "0000010\0"), ok(&["block b 8:0"]))]
 #[case::f03_dev_overflow(raw(b'3', "c").at(329, "0010000\0"), Err(Code::BadNumeric))]
 #[case::f03_dev_minor_overflow(raw(b'3', "c").at(337, "4000000\0"), Err(Code::BadNumeric))]

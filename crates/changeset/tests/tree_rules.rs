@@ -144,6 +144,21 @@ fn both(lower: &Tree, changes: &[Change], expected: &Tree) {
     &[put("k", link("etc/ssl/key")), remove("etc/ssl/key")],
     with(|t| { let key = t.get("etc/ssl/key").unwrap().clone(); drop(t.remove("etc/ssl/key").put("k", key)) }))]
 #[case::a_whiteout_device_is_skipped(&[put("f", char_device(0, 0)), put("w", char_device(0, 0))], lower())]
+#[case::a_child_of_a_directory_over_a_lower_symlink_is_its_own(
+    &[put("lib/x", file("x")), put("lib", dir(0o755)), put("lib/y", file("y"))],
+    with(|t| drop(t.put("usr/lib/x", file("x")).remove("lib").put("lib", dir(0o755)).put("lib/y", file("y")))))]
+#[case::a_child_of_another_symlink_over_a_lower_one_lies_where_that_leads(
+    &[put("lib/x", file("x")), put("lib", symlink("etc")), put("lib/y", file("y"))],
+    with(|t| drop(t.put("usr/lib/x", file("x")).put("lib", symlink("etc")).put("etc/y", file("y")))))]
+#[case::links_to_a_skipped_device_are_skipped(
+    &[
+        put("w", char_device(0, 0)), put("no/dir/v", link("w")), put("u", link("no/dir/v")),
+        put("f", char_device(0, 0)), put("t", link("f")),
+    ],
+    lower())]
+#[case::a_file_in_a_skipped_devices_place_is_linked(
+    &[put("w", char_device(0, 0)), put("w", file("x")), put("v", link("w"))],
+    with(|t| drop(t.put("w", file("x")).put("v", link("w")))))]
 #[case::reserved_xattrs_have_no_effect(
     &[
         put("etc", dir(0o700).owner(2, 3).mtime(10, 11).xattr("user.etc", "x")
@@ -218,12 +233,56 @@ fn every_kind_of_entry_is_put_with_every_attribute() {
 #[case("BAD_NUMERIC", put("x", char_device(4096, 1)))]
 #[case("BAD_ID", put("x", file("").owner(u32::MAX, 0)))]
 #[case("BAD_ID", put("x", file("").owner(0, u32::MAX)))]
+#[case("BAD_XATTR", put("x", file("").xattr("security.capability", "")))]
+#[case("BAD_XATTR", put("x", dir(0o755).xattr("security.capability", "")))]
+#[case("BAD_XATTR", put("x", file("").xattr("security.capability", "\u{1}")))]
 #[case("BAD_WHITEOUT", remove(""))]
 fn this_change_is_refused(#[case] expected: &str, #[case] change: Change) {
     let changes = [put("first", file("x")), change];
     let mut stage = Stage::new(&lower());
     assert_eq!(code(&stage.apply_flat(&changes, 2).unwrap_err()), expected);
     assert_eq!(code(&stage.apply_overlay(&changes, 2).unwrap_err()), expected);
+}
+
+#[rstest]
+// What is on the way to the last parent is covered, and nothing of the target is removed for it.
+#[case::link("lib/first", "lib/x")]
+#[case::link_through_another("k/first", "k/x")]
+fn an_entry_below_what_covers_a_symlink_of_the_lower_is_refused(#[case] target: &str, #[case] last: &str) {
+    let first = [put("k", symlink("lib")), put("lib/first", file("x"))];
+    let changes = [first.to_vec(), vec![put("lib", link(target)), put(last, file("x"))]].concat();
+    let mut stage = Stage::new(&lower());
+    assert_eq!(code(&stage.apply_flat(&changes, 2).unwrap_err()), "NOT_DIR");
+    assert_eq!(code(&stage.apply_overlay(&changes, 2).unwrap_err()), "NOT_DIR");
+}
+
+#[rstest]
+#[case::small(file("x"))]
+#[case::large(file(noise(9, 1 << 20)))]
+#[case::dir(dir(0o755))]
+#[case::fifo(fifo())]
+fn what_the_system_refuses_is_told_by_the_entrys_name(#[case] node: layerstore_testkit::tree::Inode) {
+    let mut stage = Stage::new(&lower());
+    let changes = [put("first", file("x")), put("lib/\nx", node.xattr("security.capability", "\u{1}"))];
+    for error in [stage.apply_flat(&changes, 2).unwrap_err(), stage.apply_overlay(&changes, 2).unwrap_err()] {
+        let said = error.to_string();
+        assert!(said.starts_with("BAD_XATTR: lib/\\nx: the kernel takes"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_with_a_capability_that_says_nothing_is_copied_compared_and_diffed() {
+    let stage = Stage::new(&lower());
+    let at = Dir::open(&stage.flat).unwrap();
+    // The kernel takes it from root, and shows it to nobody afterwards.
+    xattr::set(On::Entry(&at, b"f"), b"security.capability", b"").unwrap();
+    assert!(xattr::list(On::Entry(&at, b"f")).unwrap().contains(&b"security.capability".to_vec()));
+    let copy = stage.folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    trees::copy_tree(&at, &Dir::open(&copy).unwrap(), 1, &Context::new()).unwrap();
+    assert_same(&lower(), &read_tree_at(&copy).unwrap());
+    let other = Stage::new(&lower());
+    assert!(trees::compare(&stage.flat_view(), &other.flat_view(), 5, &Context::new()).unwrap().is_empty());
 }
 
 #[test]

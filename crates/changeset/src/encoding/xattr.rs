@@ -23,3 +23,6 @@ pub fn is_reserved(name: &[u8]) -> bool {
 pub const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 /// The ACL that a directory gives to new entries.
 pub const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+
+/// A file capability (`linux/capability.h`, `struct vfs_cap_data`).
+pub const CAPABILITY: &[u8] = b"security.capability";

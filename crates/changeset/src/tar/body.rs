@@ -48,7 +48,7 @@ impl<R: BufRead, W: Write + Send + 'static> Body<R, W> {
         name: Vec<u8>,
         stored: u64,
         map: Option<(Map, u64)>,
-        change: Option<&Change>,
+        change: &Change,
     ) -> Result<()> {
         self.name = name;
         self.remaining = map.as_ref().map_or(stored, |(_, left)| *left);
@@ -56,7 +56,7 @@ impl<R: BufRead, W: Write + Send + 'static> Body<R, W> {
         self.piece = Piece::Raw;
         self.sparse = map.map(|(map, _)| Sparse { map, next: 0, at: 0 });
         let plain = self.sparse.is_none()
-            && matches!(change, Some(Change::Put(entry)) if matches!(entry.kind, Kind::File { .. }));
+            && matches!(change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
         if let Some(recorder) = self.input.recorder() {
             if plain && stored > 0 {
                 self.piece = Piece::Payload;

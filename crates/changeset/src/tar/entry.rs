@@ -35,8 +35,8 @@ impl Extensions {
 /// A header and its extensions, read.
 #[derive(Debug)]
 pub(super) struct Meaning {
-    /// The change; none for what is left out.
-    pub(super) change: Option<Change>,
+    /// The change.
+    pub(super) change: Change,
     /// The name as the archive spells it.
     pub(super) name: Vec<u8>,
     /// What a person should know.
@@ -74,7 +74,7 @@ pub(super) fn read(
         .unwrap_or_else(|| header.link_name().to_vec());
     let kind = effective_kind(header, &name, stored)?;
     let marker = names::parse(&path)?;
-    let change = |change| Ok(Meaning { change: Some(change), name: name.clone(), warning: None });
+    let change = |change| Ok(Meaning { change, name: name.clone(), warning: None });
     match marker {
         Name::Plain => {}
         Name::Whiteout(hidden) => {
@@ -95,18 +95,13 @@ pub(super) fn read(
         b'2' => (Kind::Symlink { target: symlink_target(target, &name)? }, None),
         b'3' | b'4' => {
             let device = device(header, &pax)?;
-            if kind == b'3' && (device.major, device.minor) == (0, 0) {
-                // An overlay file system would read it as a whiteout, and no driver could show it.
-                let warning = Some("character devices 0/0 are left out: no driver can show one");
-                return Ok(Meaning { change: None, name, warning });
-            }
             (if kind == b'3' { Kind::CharDevice(device) } else { Kind::BlockDevice(device) }, None)
         }
         b'5' => (Kind::Directory, None),
         _ => (Kind::Fifo, None),
     };
     let metadata = metadata(header, pax, &mut warning)?;
-    Ok(Meaning { change: Some(Change::Put(Entry { path, kind, metadata })), name, warning })
+    Ok(Meaning { change: Change::Put(Entry { path, kind, metadata }), name, warning })
 }
 
 /// The type flag, with old spellings resolved and what programs read differently refused.

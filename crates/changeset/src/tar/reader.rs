@@ -102,32 +102,23 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
 
     /// Reads up to the next change; none at the end of the archive.
     fn advance(&mut self) -> Result<Option<Change>> {
-        loop {
-            if !self.body.skip()? {
-                self.warn(
-                    "the archive ends right behind a file's data, without padding and end mark".to_owned(),
-                );
-                self.ended = true;
-                return Ok(None);
-            }
-            self.body.offset = self.position();
-            let offset = self.body.offset;
-            match self.entry().map_err(|error| error.at(offset))? {
-                Step::End => {
-                    self.ended = true;
-                    return Ok(None);
-                }
-                Step::LeftOut => {}
-                Step::Change(change) => return Ok(Some(change)),
-            }
+        if !self.body.skip()? {
+            self.warn("the archive ends right behind a file's data, without padding and end mark".to_owned());
+            self.ended = true;
+            return Ok(None);
         }
+        self.body.offset = self.position();
+        let offset = self.body.offset;
+        let change = self.entry().map_err(|error| error.at(offset))?;
+        self.ended = change.is_none();
+        Ok(change)
     }
 
-    fn entry(&mut self) -> Result<Step> {
+    fn entry(&mut self) -> Result<Option<Change>> {
         let mut waiting = Extensions::default();
         let header = loop {
             let Some(block) = self.body.input.block()? else {
-                return if waiting.is_empty() { Ok(Step::End) } else { Err(truncated(b"")) };
+                return if waiting.is_empty() { Ok(None) } else { Err(truncated(b"")) };
             };
             if is_zero(block) {
                 if !waiting.is_empty() {
@@ -146,11 +137,11 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
             let reason = format!("more than {} entries", self.limits.entries);
             return Err(Error::refused(Code::LimitExceeded, header.name(), reason));
         }
-        self.main(&header, waiting)
+        self.main(&header, waiting).map(Some)
     }
 
     /// Reads an entry's own header, and its map if the file is sparse.
-    fn main(&mut self, header: &Header, mut waiting: Extensions) -> Result<Step> {
+    fn main(&mut self, header: &Header, mut waiting: Extensions) -> Result<Change> {
         let gnu = header.kind() == b'S';
         let mut keys = waiting.pax.as_mut().map(|pax| std::mem::take(&mut pax.sparse)).unwrap_or_default();
         let pax_size = waiting.pax.as_ref().and_then(|pax| pax.size);
@@ -181,8 +172,8 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
         {
             self.warn(format!("{}: {warning}", meaning.name.escape_ascii()));
         }
-        self.body.open(meaning.name, stored, map, meaning.change.as_ref())?;
-        Ok(meaning.change.map_or(Step::LeftOut, Step::Change))
+        self.body.open(meaning.name, stored, map, &meaning.change)?;
+        Ok(meaning.change)
     }
 
     /// Reads an extension header.
@@ -219,14 +210,14 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
     }
 
     /// The first zero block was read.
-    fn end(&mut self) -> Result<Step> {
+    fn end(&mut self) -> Result<Option<Change>> {
         match self.body.input.block()? {
             Some(block) if !is_zero(block) => {
                 let reason =
                     "a single zero block between entries: programs disagree whether the archive ends";
                 Err(Error::refused(Code::BadHeader, "archive", reason))
             }
-            _ => Ok(Step::End),
+            _ => Ok(None),
         }
     }
 
@@ -237,12 +228,6 @@ impl<R: BufRead, W: Write + Send + 'static> Reader<R, W> {
             self.suppressed += 1;
         }
     }
-}
-
-enum Step {
-    End,
-    LeftOut,
-    Change(Change),
 }
 
 impl<R: BufRead, W: Write + Send + 'static> ChangeSource for Reader<R, W> {

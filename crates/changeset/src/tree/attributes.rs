@@ -13,7 +13,7 @@ use layerstore_sys::{Dir, Errno, File, Stat, Timestamp};
 use super::data::{EARLY, begin_write_back};
 use crate::change::{Metadata, Time};
 use crate::context::Context;
-use crate::encoding::xattr::{ACL_ACCESS, ACL_DEFAULT, is_reserved};
+use crate::encoding::xattr::{ACL_ACCESS, ACL_DEFAULT, CAPABILITY, is_reserved};
 use crate::error::{Code, Error, Result};
 
 /// Most warnings that are kept; the rest are counted.
@@ -230,6 +230,12 @@ impl Attributes {
 
     fn set_xattrs(&self, on: On<'_>, metadata: &Metadata, entry: u64) -> Result<()> {
         for (name, value) in &metadata.xattrs {
+            if value.is_empty() && **name == *CAPABILITY {
+                // The kernel looks at the form of those only that are not empty (`vfs_setxattr`). It stores this one,
+                // and then nobody can read it, nor may an overlay copy the file up.
+                let reason = "the extended attribute security.capability is empty";
+                return Err(Error::refused(Code::BadXattr, unquoted(&on.shown()), reason));
+            }
             match xattr::set(on, name, value) {
                 Ok(()) => {}
                 Err(error) if may_lack(&error) => self

@@ -22,7 +22,7 @@ use layerstore_sys::{Dir, Errno, File, FileType, Stat};
 
 use super::search;
 use crate::change::{Device, Kind, Metadata, Time, Xattrs};
-use crate::encoding::xattr::is_reserved;
+use crate::encoding::xattr::{CAPABILITY, is_reserved};
 use crate::encoding::{Encoding, overlay};
 use crate::error::Result;
 use crate::path::RelPath;
@@ -337,10 +337,17 @@ pub(crate) fn read_xattrs(on: On<'_>, wanted: impl Fn(&[u8]) -> bool) -> Result<
 fn read_named(on: On<'_>, names: &[Vec<u8>], wanted: impl Fn(&[u8]) -> bool) -> Result<Xattrs> {
     let mut found = Xattrs::new();
     for name in names {
-        if wanted(name)
-            && let Some(value) = xattr::get(on, name)?
-        {
-            found.insert(name.as_slice().into(), value.into());
+        if !wanted(name) {
+            continue;
+        }
+        match xattr::get(on, name) {
+            Ok(Some(value)) => {
+                found.insert(name.as_slice().into(), value.into());
+            }
+            Ok(None) => {}
+            // A malformed one, which root can set, gives nobody anything, and the kernel shows it to nobody.
+            Err(error) if error.errno() == Errno::INVAL && name == CAPABILITY => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)

@@ -124,6 +124,12 @@ impl Bench {
             Err(error) => {
                 ended.outcome = error.code().map_or_else(|| "no code".to_owned(), ToString::to_string);
                 ended.message = error.to_string();
+                let root = self.directory.join("root");
+                if error.code().is_some() && ended.message.contains(&*root.to_string_lossy()) {
+                    ended
+                        .left
+                        .push(format!("told of a place in the store, not of an entry: {}", ended.message));
+                }
             }
         }
         ended.left.extend(self.left());

@@ -26,10 +26,12 @@ use crate::way::Way;
 use beyond::{Beyond, Described};
 use entry::{differs, same_data};
 use place::{Found, Step};
+use skipped::Skipped;
 
 mod beyond;
 mod entry;
 mod place;
+mod skipped;
 
 /// What travels from the tar to the comparison at once, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -202,8 +204,12 @@ impl View {
         let mut described = Described::default();
         self.moved.iter().for_each(|(_, place)| described.put(place));
         let mut way = Way::new(self.root.clone());
+        let mut skipped = Skipped::default();
         while let Some(item) = changes.next()? {
             context.check()?;
+            if skipped.is(&item.change) {
+                continue;
+            }
             if matches!(item.change, Change::Opaque(_)) {
                 let place = self.place(&item.change, &mut way)?;
                 self.describe(&item.change, place.as_ref(), &mut described);
@@ -219,6 +225,7 @@ impl View {
                 (Change::Put(entry), None)
                     if matches!(entry.kind, EntryKind::CharDevice(_) | EntryKind::BlockDevice(_)) =>
                 {
+                    skipped.add(path);
                     None
                 }
                 (Change::Put(_), None) => Some(Fault::Differs("is missing".to_owned())),
@@ -249,8 +256,12 @@ impl View {
             }
         }
         let mut way = Way::new(self.root.clone());
+        let mut skipped = Skipped::default();
         while let Some(item) = changes.next()? {
             context.check()?;
+            if skipped.is(&item.change) {
+                continue;
+            }
             let (put, directory) = match &item.change {
                 Change::Put(entry) => (true, entry.kind == EntryKind::Directory),
                 Change::Remove(_) => (false, false),

@@ -57,6 +57,9 @@ pub(super) const CASES: &[Case] = &[
     refuse("F14b_xattr_capability_broken", "BAD_XATTR", |_| {
         archive(&[pax(&[("SCHILY.xattr.security.capability", &b"\xff\xff"[..])]), file("f", "x")])
     }),
+    refuse("F14c_xattr_capability_empty", "BAD_XATTR", |_| {
+        archive(&[pax(&[("SCHILY.xattr.security.capability", "")]), file("f", "x")])
+    }),
     accept("F15_xattr_selinux", |_| xattr("security.selinux", b"system_u:object_r:shadow_t:s0\0")),
     accept("F16_xattr_ima_evm", |_| {
         archive(&[

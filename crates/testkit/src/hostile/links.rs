@@ -83,11 +83,12 @@ pub(super) const HARD_LINKS: &[Case] = &[
         archive(&[file("a", "x"), hard("b", "a"), hard("c", "b"), hard("a", "c")])
     }),
     refuse("C24_hardlink_through_loop", "ELOOP", |_| archive(&[hard("h", "loop1/x")])),
-    refuse("C25_hardlink_to_skipped_device", "LINK_TARGET_MISSING", |_| {
-        archive(&[device(b'3', "c", 0, 0), hard("h", "c")])
-    }),
+    accept("C25_hardlink_to_skipped_device", |_| archive(&[device(b'3', "c", 0, 0), hard("h", "c")])),
     refuse("C26_hardlink_before_its_target", "LINK_TARGET_MISSING", |_| {
         archive(&[hard("h", "f"), file("f", "x")])
+    }),
+    refuse("C26b_below_a_hardlink_in_a_lower_symlinks_place", "NOT_DIR", |_| {
+        archive(&[hard("lib", "lib/libc"), file("lib/x", "x")])
     }),
     accept("C27_hardlink_to_symlink_of_the_lower", |_| archive(&[hard("h", "lib")])),
     refuse("C28_hardlink_nul", "NUL_IN_NAME", |_| {
@@ -172,6 +173,19 @@ pub(super) const WHITEOUTS: &[Case] = &[
     refuse("D21_wh_dirname", "RESERVED_NAME", |_| archive(&[dir("etc/.wh.etc/")])),
     refuse("D21b_below_a_wh_name", "RESERVED_NAME", |_| archive(&[file("etc/.wh.x/y", "x")])),
     accept("D22_chardev_0_0", |_| archive(&[device(b'3', "etc/passwd", 0, 0), file("g", "x")])),
+    // An overlay file system makes its whiteouts as links to one inode, and so archives have them of directories in
+    // which other container engines keep images.
+    accept("D22b_links_to_chardev_0_0", |_| {
+        archive(&[
+            device(b'3', "store/w", 0, 0),
+            hard("store/w2", "store/w"),
+            hard("w3", "store/w2"),
+            device(b'3', "etc/passwd", 0, 0),
+            hard("p", "etc/passwd"),
+            file("store/w", "x"),
+            hard("w4", "store/w"),
+        ])
+    }),
     accept("D23_wh_overlong", |_| archive(&far(&[&b".wh."[..], &[b'n'; 252]].concat(), ""))),
     accept("D23b_wh_of_255", |_| archive(&far(&[&b"etc/.wh."[..], &[b'n'; 255]].concat(), ""))),
     refuse("D23c_wh_of_256", "NAME_TOO_LONG", |_| {

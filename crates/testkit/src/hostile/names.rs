@@ -54,6 +54,11 @@ pub(super) const NAMES: &[Case] = &[
     }),
     accept("A18c_deep_1024_dirs", |_| archive(&[pax(&[("path", b"d/".repeat(1024))]), dir("f").mtime(5)]))
         .heavy_to_read(),
+    // Each of 1,000 directories by an entry of its own, none of which may cost a walk from the root.
+    accept("A18e_deep_step_by_step", |_| {
+        let step = |depth: usize| [pax(&[("path", b"d/".repeat(depth))]), dir("d")];
+        archive(&(1..=1000).flat_map(step).collect::<Vec<_>>())
+    }),
     refuse("A18d_deep_1025_dirs", "TOO_DEEP", |_| archive(&[pax(&[("path", b"d/".repeat(1025))]), dir("f")])),
     refuse("A19_trailing_slash_file", "BAD_HEADER", |_| archive(&[file("f/", "abc")])),
     accept("A19b_trailing_slash_v7_is_a_directory", |_| archive(&[raw(0, "f/").v7().mode(0o711)])),

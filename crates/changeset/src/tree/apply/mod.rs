@@ -30,6 +30,7 @@ mod places;
 mod put;
 mod resolve;
 mod vacate;
+mod way;
 
 use std::collections::HashMap;
 
@@ -114,6 +115,7 @@ pub fn apply(
             applied: Applied::default(),
             relocated_bytes: 0,
             entry: 0,
+            told: (false, false),
         };
         while let Some(item) = source.next()? {
             applier.change(item.change, item.data).map_err(|error| match source.offset() {
@@ -162,6 +164,8 @@ struct Applier<'a> {
     relocated_bytes: usize,
     /// The number of the change in the stream.
     entry: u64,
+    /// Whether a warning told of character devices 0/0 that are left out, and of hard links to devices.
+    told: (bool, bool),
 }
 
 impl Applier<'_> {

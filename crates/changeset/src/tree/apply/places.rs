@@ -18,8 +18,10 @@ use super::super::spill::{Spill, part, record};
 use super::super::times::{ROOT, Times};
 use super::super::view::{MergedDir, Node, Part, View};
 use super::known::Table;
+use super::way::Way;
 use crate::change::Time;
 use crate::error::Result;
+use crate::path::RelPath;
 
 /// Most pages of rows in memory: 2 MiB, some 65,000 directories.
 const PAGES: u64 = 512;
@@ -29,6 +31,9 @@ const MAX_OPEN: usize = 256;
 /// A place, as a keyed hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(pub(super) [u8; 16]);
+
+/// Below it are not places but the names of what was skipped.
+const NAMES: Key = Key([0xff; 16]);
 
 /// The stream has put this name.
 pub(super) const PUT: u8 = 1;
@@ -80,8 +85,9 @@ pub(super) struct Places {
     table: Table,
     cache: HashMap<u32, Rc<MergedDir>>,
     open: usize,
-    /// The parent path that was resolved last, where it led, and whether a symlink was followed.
-    last: Option<(Vec<u8>, u32, bool)>,
+    way: Way,
+    /// Whether a device was skipped.
+    skipped: bool,
     hashers: [RandomState; 2],
 }
 
@@ -104,7 +110,8 @@ impl Places {
             table,
             cache: HashMap::new(),
             open: 0,
-            last: None,
+            way: Way::default(),
+            skipped: false,
             hashers: [RandomState::new(), RandomState::new()],
         })
     }
@@ -175,9 +182,27 @@ impl Places {
         self.table.update(key, |known| known.marks = Some(known.marks.unwrap_or_default() | marks))
     }
 
+    /// Notes that a device was skipped, or that something else has its name now. It is known by the name that the
+    /// stream gave it: nothing was made for it, perhaps not even a directory.
+    pub(super) fn set_skipped(&mut self, path: &RelPath, skipped: bool) -> Result<()> {
+        if skipped || self.is_skipped(path)? {
+            self.skipped = true;
+            let key = self.key_below(NAMES, path.as_bytes());
+            self.table.update(key, |known| known.marks = Some(if skipped { PUT } else { 0 }))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the last that came of this name is a device that was skipped, or a link to one.
+    pub(super) fn is_skipped(&mut self, path: &RelPath) -> Result<bool> {
+        let key = self.key_below(NAMES, path.as_bytes());
+        Ok(self.skipped && self.marks(key)?.is_some_and(|marks| marks & PUT != 0))
+    }
+
     /// Notes that the stream has put `name` in a directory.
     pub(super) fn mark_put(&mut self, row: u32, key: Key) -> Result<()> {
         self.mark(key, PUT)?;
+        self.way.put(key);
         let mut above = row;
         loop {
             let key = self.row_key(above)?;
@@ -313,16 +338,12 @@ impl Places {
     pub(super) fn forget(&mut self) {
         self.cache.clear();
         self.open = 0;
-        self.last = None;
+        self.way = Way::default();
     }
 
-    /// Where the same parent path led the last time, if nothing changed since.
-    pub(super) fn last(&self, path: &[u8]) -> Option<(u32, bool)> {
-        self.last.as_ref().filter(|(last, ..)| last == path).map(|(_, row, followed)| (*row, *followed))
-    }
-
-    pub(super) fn set_last(&mut self, path: &[u8], row: u32, followed: bool) {
-        self.last = Some((path.to_vec(), row, followed));
+    /// The way to the parent that was resolved last, as far as nothing changed since.
+    pub(super) fn way(&mut self) -> &mut Way {
+        &mut self.way
     }
 
     /// What the lower layers have at a place that the target hides.

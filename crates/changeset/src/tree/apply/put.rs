@@ -24,14 +24,28 @@ const SMALL: u64 = 256 << 10;
 const MAX_MAJOR: u32 = 1 << 12;
 const MAX_MINOR: u32 = 1 << 20;
 
+/// Greatest user and group id of most maps of user namespaces.
+const USUAL_IDS: u32 = 65_535;
+
 /// Most bytes of names that are remembered of entries that lie elsewhere than they are called: some 200,000 names
 /// of usual length. Nothing else would bound that memory, because names of 4,096 bytes compress well.
 const MAX_RELOCATED: usize = 16 << 20;
 
+/// What is left out, with a warning.
+enum Skipped {
+    /// A device that the process may not make.
+    Device(String),
+    /// A character device 0/0.
+    Whiteout(String),
+    /// A hard link to either.
+    Link(String),
+}
+
 /// A file for the pool.
 pub(super) struct FileJob {
     dir: Dir,
-    name: Box<[u8]>,
+    /// The last component of the path is its name in the directory.
+    path: RelPath,
     metadata: Metadata,
     gives: Gives,
     data: Vec<u8>,
@@ -40,11 +54,14 @@ pub(super) struct FileJob {
 
 impl FileJob {
     pub(super) fn write(&self, attributes: &Attributes, tally: &Tally) -> Result<()> {
-        let file = self.dir.create_file(&self.name, self.metadata.mode & 0o777)?;
+        let name = self.path.file_name().unwrap_or_default();
+        let file = self.dir.create_file(name, self.metadata.mode & 0o777)?;
         file.write_all_at(&self.data, 0)?;
-        attributes.finish_file(&file, &self.metadata, self.data.len() as u64, self.gives, self.entry)?;
+        attributes
+            .finish_file(&file, &self.metadata, self.data.len() as u64, self.gives, self.entry)
+            .map_err(|error| error.of_entry(self.path.as_bytes()))?;
         drop(file);
-        tally.entry(&self.dir, &self.name)
+        tally.entry(&self.dir, name)
     }
 }
 
@@ -53,7 +70,8 @@ impl Applier<'_> {
     pub(super) fn put(&mut self, mut entry: Entry, data: Option<&mut dyn FileData>) -> Result<bool> {
         let Entry { path, kind, .. } = &entry;
         if let Some(reason) = self.skip(path, kind)? {
-            self.attributes.warn(self.entry, reason);
+            self.warn(reason);
+            self.places.set_skipped(path, true)?;
             return Ok(false);
         }
         if [entry.metadata.uid, entry.metadata.gid].contains(&u32::MAX) {
@@ -63,22 +81,32 @@ impl Applier<'_> {
         entry.metadata.mode &= 0o7777;
         self.attributes.drop_reserved(self.entry, &entry.path, &mut entry.metadata);
         if entry.path.is_root() {
-            return self.put_root(&entry);
+            return self.put_root(&entry).map_err(|error| error.of_entry(b"."));
         }
         if let Kind::HardLink { target } = &entry.kind {
+            if self.places.is_skipped(target)? {
+                let path = &entry.path;
+                self.warn(Skipped::Link(format!(
+                    "{path}: hard links to devices that are left out are left out, too"
+                )));
+                self.places.set_skipped(&entry.path, true)?;
+                return Ok(false);
+            }
             self.check_link(&entry.path, target)?;
         }
+        self.places.set_skipped(&entry.path, false)?;
         let name: Arc<[u8]> = entry.path.file_name().unwrap_or_default().into();
         let Some(parent) = self.parent_of(&entry.path, true)? else { return Ok(false) };
         let row = parent.row;
         let key = self.places.key(row, &name)?;
         let Entry { path, kind, metadata } = entry;
-        match kind {
-            Kind::Directory => self.put_dir(row, &name, key, &metadata)?,
-            Kind::HardLink { target } => self.link(row, &name, key, &path, &target)?,
-            Kind::File { size } => self.put_file(row, &name, key, &path, size, metadata, data)?,
-            kind => self.put_node(row, &name, key, &path, &kind, &metadata)?,
-        }
+        let put = match kind {
+            Kind::Directory => self.put_dir(row, &name, key, &metadata),
+            Kind::HardLink { target } => self.link(row, &name, key, &path, &target),
+            Kind::File { size } => self.put_file(row, &name, key, &path, size, metadata, data),
+            kind => self.put_node(row, &name, key, &path, &kind, &metadata),
+        };
+        put.map_err(|error| error.of_entry(path.as_bytes()))?;
         self.places.mark_put(row, key)?;
         if parent.followed {
             let mut place = self.places.path(row)?;
@@ -100,12 +128,12 @@ impl Applier<'_> {
     }
 
     /// The reason why an entry is skipped, if it is.
-    fn skip(&mut self, path: &RelPath, kind: &Kind) -> Result<Option<String>> {
+    fn skip(&mut self, path: &RelPath, kind: &Kind) -> Result<Option<Skipped>> {
         let (word, raw, device) = match kind {
             Kind::CharDevice(Device { major: 0, minor: 0 }) => {
-                return Ok(Some(format!(
-                    "{path}: character device 0/0 was skipped: overlay file systems read it as a whiteout"
-                )));
+                return Ok(Some(Skipped::Whiteout(format!(
+                    "{path}: character devices 0/0 are left out: overlay file systems read them as whiteouts"
+                ))));
             }
             Kind::CharDevice(device) => ("character", FileType::CharDevice, device),
             Kind::BlockDevice(device) => ("block", FileType::BlockDevice, device),
@@ -118,10 +146,23 @@ impl Applier<'_> {
         if self.may_make_devices(raw, DeviceId { major: device.major, minor: device.minor })? {
             return Ok(None);
         }
-        Ok(Some(format!(
+        Ok(Some(Skipped::Device(format!(
             "{path}: {word} device {}/{} was skipped: the process may not make devices",
             device.major, device.minor
-        )))
+        ))))
+    }
+
+    /// Tells of what is left out: of devices each, and once of what an image with a container engine's storage has
+    /// thousands of.
+    fn warn(&mut self, skipped: Skipped) {
+        let (text, told) = match skipped {
+            Skipped::Device(text) => (text, false),
+            Skipped::Whiteout(text) => (text, std::mem::replace(&mut self.told.0, true)),
+            Skipped::Link(text) => (text, std::mem::replace(&mut self.told.1, true)),
+        };
+        if !told {
+            self.attributes.warn(self.entry, text);
+        }
     }
 
     /// Whether devices can be made in the target: tried on a name of our own, before anything is replaced, so that
@@ -247,8 +288,11 @@ impl Applier<'_> {
                 let xattrs: usize =
                     metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 128).sum();
                 let weight = head.len() + xattrs + 256;
-                let job = FileJob { dir, name: name.into(), metadata, gives, data: head, entry: self.entry };
-                if again {
+                // What the system refuses is told with its place in the stream, which goes on when a thread writes.
+                let is_plain = metadata.xattrs.is_empty() && metadata.uid.max(metadata.gid) <= USUAL_IDS;
+                let path = path.clone();
+                let job = FileJob { dir, path, metadata, gives, data: head, entry: self.entry };
+                if again || !is_plain {
                     // Who comes once more may come a hundred thousand times, and each would wait for a thread to be
                     // done with the one before.
                     return job.write(self.attributes, self.tally);

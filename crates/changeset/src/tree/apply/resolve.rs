@@ -7,7 +7,8 @@ use layerstore_sys::{Dir, FileType};
 
 use super::super::times::ROOT;
 use super::super::view::{Node, Part, read_xattrs};
-use super::places::PUT;
+use super::places::{Key, PUT};
+use super::way::{MAX_PASSED, Step};
 use super::{Applier, implied};
 use crate::change::{Metadata, Time};
 use crate::encoding::overlay::Namespace;
@@ -36,17 +37,33 @@ impl Applier<'_> {
 
     /// Resolves a path whose every component is a directory or leads to one; `entry` is what errors name.
     pub(super) fn resolve(&mut self, path: &[u8], entry: &RelPath, make: bool) -> Result<Option<Parent>> {
-        if let Some((row, followed)) = self.places.last(path) {
-            return Ok(Some(Parent { row, followed }));
+        let shared = self.places.way().shared(path);
+        let Step { end: mut walked, mut row, mut links } = shared;
+        if walked == path.len() {
+            // Nothing below it is on the way any more: it may be what is put now.
+            self.places.way().turn(path, shared, [], Vec::new());
+            return Ok(Some(Parent { row, followed: links > 0 }));
         }
-        // What is still to walk, the next component last.
+        // What is still to walk, the next component last. What a symlink says comes on top of the path's own.
         let mut todo: Vec<Vec<u8>> = Vec::new();
-        push_reversed(&mut todo, path);
+        let rest = path.get(walked..).unwrap_or_default();
+        push_reversed(&mut todo, rest.strip_prefix(b"/").unwrap_or(rest));
+        let mut own = todo.len();
         let refuse = |code, reason: &str| Err(Error::refused(code, entry.as_bytes(), reason));
-        let (mut row, mut links) = (ROOT, 0);
         // Names below `row` that the view does not have. They are made at the end, so that `x/..` makes nothing.
         let mut missing: Vec<Vec<u8>> = Vec::new();
-        while let Some(name) = todo.pop() {
+        // Where each component of the path led, and how many of the missing names that is below `row`.
+        let mut steps: Vec<(Step, usize)> = Vec::new();
+        let mut passed: Vec<(usize, Key)> = Vec::new();
+        loop {
+            if todo.len() == own && walked > shared.end {
+                steps.push((Step { end: walked, row, links }, missing.len()));
+            }
+            let Some(name) = todo.pop() else { break };
+            if todo.len() < own {
+                own = todo.len();
+                walked += name.len() + usize::from(walked > 0);
+            }
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." if missing.pop().is_some() => continue,
@@ -73,6 +90,9 @@ impl Applier<'_> {
                 missing.push(name);
                 continue;
             }
+            if links > 0 && passed.len() <= MAX_PASSED {
+                passed.push((walked, self.places.key(row, &name)?));
+            }
             if let Some(known) = self.places.known(row, &name)? {
                 row = known;
                 continue;
@@ -86,6 +106,9 @@ impl Applier<'_> {
                     }
                 }
                 Some(node) if node.stat.kind == FileType::Symlink => {
+                    if links == 0 {
+                        passed.push((walked, self.places.key(row, &name)?));
+                    }
                     links += 1;
                     if links > MAX_LINKS {
                         return refuse(Code::SymlinkLoop, "more than 40 symlinks on the way");
@@ -102,10 +125,16 @@ impl Applier<'_> {
         if !make && !missing.is_empty() {
             return Ok(None);
         }
+        let mut made = Vec::with_capacity(missing.len());
         for name in missing {
             row = self.make_implied(row, &name)?;
+            made.push(row);
         }
-        self.places.set_last(path, row, links > 0);
+        let steps = steps.into_iter().map(|(step, below)| match below.checked_sub(1) {
+            Some(index) => Step { row: made.get(index).copied().unwrap_or(row), ..step },
+            None => step,
+        });
+        self.places.way().turn(path, shared, steps, passed);
         Ok(Some(Parent { row, followed: links > 0 }))
     }
 
