@@ -15,7 +15,7 @@ use layerstore_changeset::{
 };
 use layerstore_driver::LayerId;
 use layerstore_driver::mount::DetachedMount;
-use layerstore_sys::Dir;
+use layerstore_sys::{Dir, FileType};
 
 use crate::db::layers::{Kept, LayerRow};
 use crate::error::{Error, Explain as _, Kind, Result};
@@ -133,6 +133,10 @@ impl Store {
     }
 }
 
+fn is_device(change: &Change) -> bool {
+    matches!(change, Change::Put(Entry { kind: EntryKind::CharDevice(_) | EntryKind::BlockDevice(_), .. }))
+}
+
 /// What is wrong, for a person: the first entry, and how many there are.
 fn first_of(path: &RelPath, how: &Fault, all: usize) -> String {
     let others = match all - 1 {
@@ -217,17 +221,21 @@ impl View {
             }
             let path = item.change.path();
             let found = self.find(path, &mut way)?;
+            let there = found.as_ref().and_then(|(_, found)| found.as_ref());
+            if is_device(&item.change)
+                && !there.is_some_and(|found| {
+                    matches!(found.stat.kind, FileType::CharDevice | FileType::BlockDevice)
+                })
+            {
+                // Where it was unpacked there may be no devices, as in a user namespace. Then what the layer below has
+                // there has to show, as everywhere where the tar tells of nothing.
+                skipped.add(path);
+                continue;
+            }
             self.describe(&item.change, found.as_ref().map(|(place, _)| place), &mut described);
             let Some((place, found)) = found else { continue };
             let fault = match (&item.change, found) {
                 (Change::Put(entry), Some(found)) => self.fault(entry, item.data, &found)?,
-                // Where it was unpacked there may be no devices, as in a user namespace.
-                (Change::Put(entry), None)
-                    if matches!(entry.kind, EntryKind::CharDevice(_) | EntryKind::BlockDevice(_)) =>
-                {
-                    skipped.add(path);
-                    None
-                }
                 (Change::Put(_), None) => Some(Fault::Differs("is missing".to_owned())),
                 (_, found) => found.map(|_| Fault::IsThere),
             };

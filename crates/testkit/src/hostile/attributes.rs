@@ -22,6 +22,15 @@ fn xattr(name: &str, value: &[u8]) -> Vec<u8> {
 }
 
 pub(super) const CASES: &[Case] = &[
+    // Where no devices may be made they are left out, and what the lower layer has there stays.
+    accept("F01b_devices_over_lower_entries", |_| {
+        archive(&[
+            device(b'3', "etc/passwd", 1, 3),
+            device(b'4', "pipe", 7, 3),
+            device(b'3', "new", 1, 5),
+            file("f", "x"),
+        ])
+    }),
     accept("F01_blockdev", |_| archive(&[device(b'4', "sda", 8, 0), file("f", "x")])),
     accept("F02_chardev_mem", |_| archive(&[device(b'3', "mem", 1, 1).mode(0o666), file("f", "x")])),
     refuse("F03_dev_overflow", "BAD_NUMERIC", |_| archive(&[device(b'3', "c", 1 << 12, 0)])),
