@@ -219,7 +219,7 @@ impl ChangeSource for ScriptSource<'_> {
         let is_file = matches!(&step.change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
         self.data = is_file.then_some(StepData { step, offset: 0 });
         let data = self.data.as_mut().map(|data| data as &mut dyn FileData);
-        Ok(Some(Item { change: step.change.clone(), data }))
+        Ok(Some(Item { change: step.change.clone(), data, offset: None }))
     }
 }
 

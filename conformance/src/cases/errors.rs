@@ -241,7 +241,7 @@ impl ChangeSource for Refusing {
         let path = changeset::RelPath::new("dir")?;
         let metadata = changeset::Metadata { mode: 0o755, ..Default::default() };
         let entry = changeset::Entry { path, kind: changeset::Kind::Directory, metadata };
-        Ok(Some(Item { change: changeset::Change::Put(entry), data: None }))
+        Ok(Some(Item { change: changeset::Change::Put(entry), data: None, offset: None }))
     }
 }
 

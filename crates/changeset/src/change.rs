@@ -68,6 +68,13 @@ pub enum Kind {
     Socket,
 }
 
+impl Kind {
+    /// Whether it is a character device 0/0, which no layer can show: overlay file systems read it as a whiteout.
+    pub const fn is_whiteout_device(&self) -> bool {
+        matches!(self, Self::CharDevice(Device { major: 0, minor: 0 }))
+    }
+}
+
 /// A device number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device {

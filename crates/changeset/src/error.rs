@@ -66,11 +66,11 @@ impl Error {
         std::io::Error::new(std::io::ErrorKind::InvalidData, self)
     }
 
-    /// Adds the place in the stream to a refusal that has none yet.
+    /// Adds the place in the stream, where there is one, to a refusal that has none yet.
     #[must_use]
-    pub fn at(mut self, position: u64) -> Self {
+    pub fn at(mut self, position: impl Into<Option<u64>>) -> Self {
         if let Self::Refused { offset: offset @ None, .. } = &mut self {
-            *offset = Some(position);
+            *offset = position.into();
         }
         self
     }

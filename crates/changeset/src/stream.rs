@@ -17,6 +17,9 @@ pub struct Item<'a> {
     /// The file's data: present exactly when the change puts a [`Kind::File`]. What a consumer leaves unread is
     /// skipped by the source.
     pub data: Option<&'a mut dyn FileData>,
+    /// Where in the stream the change begins, in bytes, where there is such a place: for the message of whoever
+    /// refuses it.
+    pub offset: Option<u64>,
 }
 
 impl fmt::Debug for Item<'_> {
@@ -32,12 +35,6 @@ pub trait ChangeSource {
     /// # Errors
     /// Whatever reading the encoding can meet: refused input, I/O.
     fn next(&mut self) -> Result<Option<Item<'_>>>;
-
-    /// Where in the stream the change that was given last begins, in bytes, where there is such a place: for the
-    /// message of whoever refuses it.
-    fn offset(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// Takes changes, in order.

@@ -146,7 +146,7 @@ impl ChangeSource for Files {
             metadata: Metadata { mode: 0o644, ..Metadata::default() },
         });
         let data: &mut dyn FileData = self.2.insert(Bytes(data));
-        Ok(Some(Item { change, data: Some(data) }))
+        Ok(Some(Item { change, data: Some(data), offset: None }))
     }
 }
 

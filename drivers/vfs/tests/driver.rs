@@ -130,7 +130,7 @@ impl ChangeSource for Directories {
         let path = RelPath::new(format!("dir{left}")).unwrap();
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
         let change = Change::Put(Entry { path, kind: EntryKind::Directory, metadata });
-        Ok(Some(Item { change, data: None }))
+        Ok(Some(Item { change, data: None, offset: None }))
     }
 }
 

@@ -53,7 +53,7 @@ impl ChangeSource for Stream<'_> {
         let change = to_driver(change)?;
         self.data = change.1.map(|data| StreamData { data, next: 0 });
         let data = self.data.as_mut().map(|data| data as &mut dyn FileData);
-        Ok(Some(Item { change: change.0, data }))
+        Ok(Some(Item { change: change.0, data, offset: None }))
     }
 }
 

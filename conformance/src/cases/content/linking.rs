@@ -201,7 +201,7 @@ impl ChangeSource for Endless {
         let path = RelPath::new(format!("a21-{}/file{}", self.entries / 1000, self.entries))?;
         let size = if self.one_file { 1 << 50 } else { 0 };
         let entry = changeset::Entry { path, kind: Kind::File { size }, metadata: Metadata::default() };
-        Ok(Some(Item { change: changeset::Change::Put(entry), data: Some(self) }))
+        Ok(Some(Item { change: changeset::Change::Put(entry), data: Some(self), offset: None }))
     }
 }
 

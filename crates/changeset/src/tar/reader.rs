@@ -237,12 +237,9 @@ impl<R: BufRead, W: Write + Send + 'static> ChangeSource for Reader<R, W> {
         }
         Ok(self.advance()?.map(|change| {
             let file = matches!(&change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
-            Item { change, data: file.then_some(&mut self.body as &mut dyn FileData) }
+            let offset = Some(self.body.offset);
+            Item { change, data: file.then_some(&mut self.body as &mut dyn FileData), offset }
         }))
-    }
-
-    fn offset(&self) -> Option<u64> {
-        Some(self.body.offset)
     }
 }
 

@@ -201,7 +201,7 @@ fn check(change: &Change) -> Result<()> {
         Change::Put(entry) if path.is_root() && entry.kind != Kind::Directory => {
             refuse("the root must be a directory")
         }
-        Change::Put(Entry { kind: Kind::CharDevice(Device { major: 0, minor: 0 }), .. }) => {
+        Change::Put(entry) if entry.kind.is_whiteout_device() => {
             refuse("character devices 0/0 are whiteouts of overlay file systems")
         }
         _ => Ok(()),

@@ -1,7 +1,8 @@
 //! A pool of threads that does jobs in any order while one thread hands them out.
 //!
-//! Invariant: the jobs that wait hold a bounded number of bytes, whatever the jobs are, and the first error ends
-//! everything: later jobs are dropped, and whoever hands out or waits next is told.
+//! Invariant: the jobs that wait hold a bounded number of bytes, whatever the jobs are, and an error ends everything:
+//! later jobs are dropped, and whoever hands out or waits next is told the one of the job that was handed out first,
+//! so that the same jobs fail alike with any number of threads.
 //!
 //! Threads are woken for a handful of jobs, not for each, because a switch costs as much as a small file: a thread
 //! that is idle is called when [`WAKE_JOBS`] or [`WAKE_BYTES`] wait or when nobody hands out more, and who waits for
@@ -37,12 +38,15 @@ struct State<J> {
     queue: VecDeque<(J, usize)>,
     bytes: usize,
     running: usize,
+    /// Jobs that were begun.
+    begun: u64,
     /// Threads that wait for work, and for a job to be done: waking nobody would cost a system call too.
     idle: usize,
     waiting: usize,
     /// Whether who waits does so for every job, not for room.
     draining: bool,
-    error: Option<Error>,
+    /// The error of the earliest job that failed, and which it is.
+    error: Option<(u64, Error)>,
     closed: bool,
 }
 
@@ -50,7 +54,7 @@ struct State<J> {
 /// thread does each job as it is handed out), and waits for every job.
 ///
 /// # Errors
-/// The first error of a job, else that of `body`.
+/// The error of the earliest job that failed, else that of `body`.
 pub(crate) fn with_pool<J: Send, T>(
     threads: usize,
     run: &(dyn Fn(J) -> Result<()> + Sync),
@@ -65,6 +69,7 @@ pub(crate) fn with_pool<J: Send, T>(
         queue: VecDeque::new(),
         bytes: 0,
         running: 0,
+        begun: 0,
         idle: 0,
         waiting: 0,
         draining: false,
@@ -104,7 +109,7 @@ impl<J: Send> Pool<'_, J> {
     /// Hands out a job that holds so many bytes; waits while too many wait already.
     ///
     /// # Errors
-    /// The first error of any job so far.
+    /// The one of the earliest job that failed.
     pub(crate) fn push(&self, job: J, bytes: usize) -> Result<()> {
         if self.workers == 0 {
             return (self.run)(job);
@@ -115,8 +120,10 @@ impl<J: Send> Pool<'_, J> {
         {
             state = self.wait_done(state);
         }
-        if let Some(error) = state.error.take() {
-            return Err(error);
+        if state.error.is_some() {
+            drop(state);
+            // An earlier job that is running may fail, too.
+            return self.drain();
         }
         state.queue.push_back((job, bytes));
         state.bytes += bytes;
@@ -129,7 +136,7 @@ impl<J: Send> Pool<'_, J> {
     /// Waits until every job is done.
     ///
     /// # Errors
-    /// The first error of any job so far.
+    /// The one of the earliest job that failed.
     pub(crate) fn drain(&self) -> Result<()> {
         let mut state = self.lock();
         if state.idle > 0 && !state.queue.is_empty() {
@@ -140,7 +147,7 @@ impl<J: Send> Pool<'_, J> {
             state = self.wait_done(state);
         }
         state.draining = false;
-        state.error.take().map_or(Ok(()), Err)
+        state.error.take().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn serve(&self) {
@@ -148,13 +155,17 @@ impl<J: Send> Pool<'_, J> {
         loop {
             if let Some((job, bytes)) = state.queue.pop_front() {
                 state.running += 1;
+                state.begun += 1;
+                let number = state.begun;
                 drop(state);
                 // A job that panics must not leave others waiting for it; the scope passes the panic on.
                 let guard = Running { pool: self, bytes };
                 if let Err(error) = (self.run)(job) {
                     // Before the job counts as done, so that whoever waits for it sees the error.
                     let mut state = self.lock();
-                    state.error.get_or_insert(error);
+                    if state.error.as_ref().is_none_or(|(other, _)| number < *other) {
+                        state.error = Some((number, error));
+                    }
                     let dropped: usize = state.queue.drain(..).map(|(_, bytes)| bytes).sum();
                     state.bytes = state.bytes.saturating_sub(dropped);
                 }
@@ -259,5 +270,23 @@ mod tests {
             Ok(())
         });
         assert_eq!(result.unwrap_err().code(), Some(Code::BadId));
+    }
+
+    #[rstest::rstest]
+    fn of_several_errors_the_one_of_the_earliest_job_is_told(#[values(1, 2, 8)] threads: usize) {
+        let run = |job: u64| {
+            // The later one fails sooner.
+            let (code, wait) = match job {
+                40 => (Code::BadId, 5),
+                41 => (Code::BadXattr, 0),
+                _ => return Ok(()),
+            };
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            Err(Error::refused(code, "x", "test"))
+        };
+        for _ in 0..20 {
+            let result = with_pool(threads, &run, |pool| (0..10_000).try_for_each(|job| pool.push(job, 0)));
+            assert_eq!(result.unwrap_err().code(), Some(Code::BadId));
+        }
     }
 }

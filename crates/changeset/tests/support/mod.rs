@@ -15,9 +15,10 @@ use layerstore_sys::Dir;
 use layerstore_testkit::data::Stretch;
 use layerstore_testkit::{self as kit, Data, Path, Tree, model};
 
-/// A changeset of the oracle as a source.
+/// A changeset of the oracle as a source, in which every change takes 100 bytes.
 pub struct Source {
     changes: VecDeque<model::Change>,
+    offset: u64,
     data: Option<Stretches>,
 }
 
@@ -25,7 +26,7 @@ pub struct Stretches(VecDeque<(Option<Vec<u8>>, u64)>, Vec<u8>);
 
 impl Source {
     pub fn new(changes: &[model::Change]) -> Self {
-        Self { changes: changes.iter().cloned().collect(), data: None }
+        Self { changes: changes.iter().cloned().collect(), offset: 0, data: None }
     }
 }
 
@@ -57,6 +58,7 @@ pub fn stretches(data: &Data) -> Stretches {
 impl ChangeSource for Source {
     fn next(&mut self) -> Result<Option<Item<'_>>> {
         let Some(change) = self.changes.pop_front() else { return Ok(None) };
+        self.offset += 100;
         self.data = match &change {
             model::Change::Put(_, kit::Entry::Inode(kit::Inode { kind: kit::Kind::File(data), .. })) => {
                 Some(stretches(data))
@@ -64,7 +66,7 @@ impl ChangeSource for Source {
             _ => None,
         };
         let data = self.data.as_mut().map(|data| data as &mut dyn FileData);
-        Ok(Some(Item { change: to_change(&change)?, data }))
+        Ok(Some(Item { change: to_change(&change)?, data, offset: Some(self.offset) }))
     }
 }
 
@@ -313,5 +315,25 @@ pub fn code(error: &layerstore_changeset::Error) -> String {
 pub fn assert_changes(expected: &[model::Change], found: &[model::Change]) {
     if let Some(text) = model::changeset_differences(expected, found) {
         panic!("changesets differ (- expected, + found):\n{text}");
+    }
+}
+
+/// A lower layer that has a bit of everything.
+pub fn lower() -> Tree {
+    use layerstore_testkit::build::*;
+    layerstore_testkit::tree! {
+        "" => dir(0o750).owner(1, 1).mtime(5, 5),
+        "etc" => dir(0o700).owner(2, 3).mtime(10, 11).xattr("user.etc", "x"),
+        "etc/passwd" => file("root").mtime(12, 13),
+        "etc/ssl" => dir(0o711).mtime(14, 15),
+        "etc/ssl/key" => file("secret"),
+        "usr/lib" => dir(0o755).mtime(16, 17),
+        "lib" => symlink("usr/lib"),
+        "abs" => symlink("/usr"),
+        "up" => symlink("usr/../.."),
+        "loop" => symlink("loop"),
+        "dangling" => symlink("var/run"),
+        "f" => file("old").mode(0o4711).owner(4, 4).mtime(18, 19),
+        "g" => link("f"),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
-use layerstore_changeset::{Change, Device, Entry, Kind, RelPath};
+use layerstore_changeset::{Change, Entry, Kind, RelPath};
 
 /// The names of a tar, so far, that were left out; of each a hash, because there may be millions.
 #[derive(Debug, Default)]
@@ -16,10 +16,8 @@ impl Skipped {
     /// Whether a change was left out, whoever unpacked it; else its name is what it says from now on.
     pub(super) fn is(&mut self, change: &Change) -> bool {
         let skipped = match change {
-            // Nobody can show one: an overlay file system reads it as a whiteout.
-            Change::Put(Entry { kind: Kind::CharDevice(Device { major: 0, minor: 0 }), .. }) => true,
             Change::Put(Entry { kind: Kind::HardLink { target }, .. }) => self.has(target),
-            Change::Put(_) => false,
+            Change::Put(entry) => entry.kind.is_whiteout_device(),
             _ => return false,
         };
         if skipped {

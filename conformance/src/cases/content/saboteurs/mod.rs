@@ -83,14 +83,14 @@ impl<'a> Bent<'a> {
 impl ChangeSource for Bent<'_> {
     fn next(&mut self) -> changeset::Result<Option<Item<'_>>> {
         if let Some(change) = self.after.pop_front() {
-            return Ok(Some(Item { change, data: None }));
+            return Ok(Some(Item { change, data: None, offset: None }));
         }
         let Some(item) = self.inner.next()? else { return Ok(None) };
         let mut bent: VecDeque<Change> = (self.bend)(item.change).into();
         let change = bent.pop_front().unwrap_or_else(nothing);
         self.after = bent;
         let is_file = matches!(&change, Change::Put(entry) if matches!(entry.kind, Kind::File { .. }));
-        Ok(Some(Item { change, data: item.data.filter(|_| is_file) }))
+        Ok(Some(Item { change, data: item.data.filter(|_| is_file), offset: item.offset }))
     }
 }
 

@@ -115,13 +115,12 @@ pub fn apply(
             applied: Applied::default(),
             relocated_bytes: 0,
             entry: 0,
-            told: (false, false),
+            offset: None,
+            told: put::Told::default(),
         };
         while let Some(item) = source.next()? {
-            applier.change(item.change, item.data).map_err(|error| match source.offset() {
-                Some(offset) => error.at(offset),
-                None => error,
-            })?;
+            applier.offset = item.offset;
+            applier.change(item.change, item.data).map_err(|error| error.at(item.offset))?;
         }
         Ok((applier.applied, applier.places.into_times()))
     })?;
@@ -164,8 +163,9 @@ struct Applier<'a> {
     relocated_bytes: usize,
     /// The number of the change in the stream.
     entry: u64,
-    /// Whether a warning told of character devices 0/0 that are left out, and of hard links to devices.
-    told: (bool, bool),
+    /// Where it begins in the stream.
+    offset: Option<u64>,
+    told: put::Told,
 }
 
 impl Applier<'_> {

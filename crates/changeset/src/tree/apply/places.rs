@@ -195,8 +195,11 @@ impl Places {
 
     /// Whether the last that came of this name is a device that was skipped, or a link to one.
     pub(super) fn is_skipped(&mut self, path: &RelPath) -> Result<bool> {
+        if !self.skipped {
+            return Ok(false);
+        }
         let key = self.key_below(NAMES, path.as_bytes());
-        Ok(self.skipped && self.marks(key)?.is_some_and(|marks| marks & PUT != 0))
+        Ok(self.marks(key)?.is_some_and(|marks| marks & PUT != 0))
     }
 
     /// Notes that the stream has put `name` in a directory.

@@ -24,21 +24,17 @@ const SMALL: u64 = 256 << 10;
 const MAX_MAJOR: u32 = 1 << 12;
 const MAX_MINOR: u32 = 1 << 20;
 
-/// Greatest user and group id of most maps of user namespaces.
-const USUAL_IDS: u32 = 65_535;
-
 /// Most bytes of names that are remembered of entries that lie elsewhere than they are called: some 200,000 names
 /// of usual length. Nothing else would bound that memory, because names of 4,096 bytes compress well.
 const MAX_RELOCATED: usize = 16 << 20;
 
-/// What is left out, with a warning.
-enum Skipped {
-    /// A device that the process may not make.
-    Device(String),
-    /// A character device 0/0.
-    Whiteout(String),
-    /// A hard link to either.
-    Link(String),
+/// What a warning told of already, because an image with a container engine's storage has thousands of them.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Character devices 0/0.
+    whiteouts: bool,
+    /// Hard links to devices that are left out.
+    links: bool,
 }
 
 /// A file for the pool.
@@ -50,6 +46,8 @@ pub(super) struct FileJob {
     gives: Gives,
     data: Vec<u8>,
     entry: u64,
+    /// Where the entry begins in the stream, which goes on meanwhile.
+    offset: Option<u64>,
 }
 
 impl FileJob {
@@ -59,7 +57,7 @@ impl FileJob {
         file.write_all_at(&self.data, 0)?;
         attributes
             .finish_file(&file, &self.metadata, self.data.len() as u64, self.gives, self.entry)
-            .map_err(|error| error.of_entry(self.path.as_bytes()))?;
+            .map_err(|error| error.of_entry(self.path.as_bytes()).at(self.offset))?;
         drop(file);
         tally.entry(&self.dir, name)
     }
@@ -68,15 +66,13 @@ impl FileJob {
 impl Applier<'_> {
     /// Puts an entry; says whether it was not skipped.
     pub(super) fn put(&mut self, mut entry: Entry, data: Option<&mut dyn FileData>) -> Result<bool> {
-        let Entry { path, kind, .. } = &entry;
-        if let Some(reason) = self.skip(path, kind)? {
-            self.warn(reason);
-            self.places.set_skipped(path, true)?;
+        if self.skips(&entry)? {
+            self.places.set_skipped(&entry.path, true)?;
             return Ok(false);
         }
         if [entry.metadata.uid, entry.metadata.gid].contains(&u32::MAX) {
             let reason = "user or group id 4294967295 means \"no change\" to the kernel";
-            return Err(Error::refused(Code::BadId, path.as_bytes(), reason));
+            return Err(Error::refused(Code::BadId, entry.path.as_bytes(), reason));
         }
         entry.metadata.mode &= 0o7777;
         self.attributes.drop_reserved(self.entry, &entry.path, &mut entry.metadata);
@@ -84,14 +80,6 @@ impl Applier<'_> {
             return self.put_root(&entry).map_err(|error| error.of_entry(b"."));
         }
         if let Kind::HardLink { target } = &entry.kind {
-            if self.places.is_skipped(target)? {
-                let path = &entry.path;
-                self.warn(Skipped::Link(format!(
-                    "{path}: hard links to devices that are left out are left out, too"
-                )));
-                self.places.set_skipped(&entry.path, true)?;
-                return Ok(false);
-            }
             self.check_link(&entry.path, target)?;
         }
         self.places.set_skipped(&entry.path, false)?;
@@ -101,12 +89,16 @@ impl Applier<'_> {
         let key = self.places.key(row, &name)?;
         let Entry { path, kind, metadata } = entry;
         let put = match kind {
-            Kind::Directory => self.put_dir(row, &name, key, &metadata),
-            Kind::HardLink { target } => self.link(row, &name, key, &path, &target),
+            Kind::Directory => self.put_dir(row, &name, key, &metadata).map(|()| None),
+            Kind::HardLink { target } => self.link(row, &name, key, &path, &target).map(|()| None),
             Kind::File { size } => self.put_file(row, &name, key, &path, size, metadata, data),
-            kind => self.put_node(row, &name, key, &path, &kind, &metadata),
+            kind => self.put_node(row, &name, key, &path, &kind, &metadata).map(|()| None),
         };
-        put.map_err(|error| error.of_entry(path.as_bytes()))?;
+        if let Some((job, weight)) = put.map_err(|error| error.of_entry(path.as_bytes()))? {
+            self.in_flight = true;
+            // What fails here is this file, or one before it.
+            self.pool.push(job, weight)?;
+        }
         self.places.mark_put(row, key)?;
         if parent.followed {
             let mut place = self.places.path(row)?;
@@ -127,42 +119,43 @@ impl Applier<'_> {
         Ok(true)
     }
 
-    /// The reason why an entry is skipped, if it is.
-    fn skip(&mut self, path: &RelPath, kind: &Kind) -> Result<Option<Skipped>> {
+    /// Whether an entry is left out; a warning tells of it.
+    fn skips(&mut self, Entry { path, kind, .. }: &Entry) -> Result<bool> {
         let (word, raw, device) = match kind {
-            Kind::CharDevice(Device { major: 0, minor: 0 }) => {
-                return Ok(Some(Skipped::Whiteout(format!(
-                    "{path}: character devices 0/0 are left out: overlay file systems read them as whiteouts"
-                ))));
+            Kind::HardLink { target } => {
+                let skips = self.places.is_skipped(target)?;
+                if skips && !std::mem::replace(&mut self.told.links, true) {
+                    let warning =
+                        format!("{path}: hard links to devices that are left out are left out, too");
+                    self.attributes.warn(self.entry, warning);
+                }
+                return Ok(skips);
+            }
+            kind if kind.is_whiteout_device() => {
+                if !std::mem::replace(&mut self.told.whiteouts, true) {
+                    let warning = format!(
+                        "{path}: character devices 0/0 are left out: overlay file systems read them as whiteouts"
+                    );
+                    self.attributes.warn(self.entry, warning);
+                }
+                return Ok(true);
             }
             Kind::CharDevice(device) => ("character", FileType::CharDevice, device),
             Kind::BlockDevice(device) => ("block", FileType::BlockDevice, device),
-            _ => return Ok(None),
+            _ => return Ok(false),
         };
         if device.major >= MAX_MAJOR || device.minor >= MAX_MINOR {
             let reason = format!("device number {}/{} does not fit", device.major, device.minor);
             return Err(Error::refused(Code::BadNumeric, path.as_bytes(), reason));
         }
         if self.may_make_devices(raw, DeviceId { major: device.major, minor: device.minor })? {
-            return Ok(None);
+            return Ok(false);
         }
-        Ok(Some(Skipped::Device(format!(
-            "{path}: {word} device {}/{} was skipped: the process may not make devices",
-            device.major, device.minor
-        ))))
-    }
-
-    /// Tells of what is left out: of devices each, and once of what an image with a container engine's storage has
-    /// thousands of.
-    fn warn(&mut self, skipped: Skipped) {
-        let (text, told) = match skipped {
-            Skipped::Device(text) => (text, false),
-            Skipped::Whiteout(text) => (text, std::mem::replace(&mut self.told.0, true)),
-            Skipped::Link(text) => (text, std::mem::replace(&mut self.told.1, true)),
-        };
-        if !told {
-            self.attributes.warn(self.entry, text);
-        }
+        let Device { major, minor } = device;
+        let warning =
+            format!("{path}: {word} device {major}/{minor} was skipped: the process may not make devices");
+        self.attributes.warn(self.entry, warning);
+        Ok(true)
     }
 
     /// Whether devices can be made in the target: tried on a name of our own, before anything is replaced, so that
@@ -241,6 +234,7 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Puts a file, or gives back what a thread can do, and how many bytes that holds.
     #[expect(clippy::too_many_arguments, reason = "the parts of one entry and where it goes")]
     fn put_file(
         &mut self,
@@ -251,7 +245,7 @@ impl Applier<'_> {
         size: u64,
         metadata: Metadata,
         data: Option<&mut dyn FileData>,
-    ) -> Result<()> {
+    ) -> Result<Option<(FileJob, usize)>> {
         let bytes = path.as_bytes();
         let data = data.ok_or_else(|| wrong_size(bytes, size))?;
         self.applied.bytes = self.applied.bytes.saturating_add(size);
@@ -288,17 +282,14 @@ impl Applier<'_> {
                 let xattrs: usize =
                     metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 128).sum();
                 let weight = head.len() + xattrs + 256;
-                // What the system refuses is told with its place in the stream, which goes on when a thread writes.
-                let is_plain = metadata.xattrs.is_empty() && metadata.uid.max(metadata.gid) <= USUAL_IDS;
-                let path = path.clone();
-                let job = FileJob { dir, path, metadata, gives, data: head, entry: self.entry };
-                if again || !is_plain {
+                let (path, entry, offset) = (path.clone(), self.entry, self.offset);
+                let job = FileJob { dir, path, metadata, gives, data: head, entry, offset };
+                if again {
                     // Who comes once more may come a hundred thousand times, and each would wait for a thread to be
                     // done with the one before.
-                    return job.write(self.attributes, self.tally);
+                    return job.write(self.attributes, self.tally).map(|()| None);
                 }
-                self.in_flight = true;
-                return self.pool.push(job, weight);
+                return Ok(Some((job, weight)));
             }
         }
         let file = dir.create_file(name, metadata.mode & 0o777)?;
@@ -307,7 +298,7 @@ impl Applier<'_> {
         }
         self.attributes.finish_file(&file, &metadata, size, gives, self.entry)?;
         drop(file);
-        self.tally.entry(&dir, name)
+        self.tally.entry(&dir, name).map(|()| None)
     }
 
     /// Fills a new file inside the kernel; says whether it could.
