@@ -135,7 +135,7 @@ impl Driver for OverlayDriver {
             let lower = Self::ancestors(staged.parent(), operation)?;
             layout::fill(staged, self.layers.layout(), &lower).map_err(|error| {
                 // The short name is outside of the layer's directory. If this fails too, recovery finds it.
-                let _ = layout::drop_link(self.layers.layout(), staged.dir());
+                let _ = layout::drop_name(self.layers.layout(), staged.record().token.as_bytes());
                 operation.system(error)
             })
         })

@@ -146,12 +146,17 @@ pub(crate) fn links(layout: &Layout) -> sys::Result<Dir> {
 pub(crate) fn drop_link(layout: &Layout, dir: &Dir) -> sys::Result<()> {
     let link = dir.open_file(LINK.as_bytes()).and_then(|mut file| file.read_to_end_limited(LINK_LENGTH));
     match link {
-        Ok(link) if is_link(&link) => match links(layout)?.unlink(&link) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        },
+        Ok(link) if is_link(&link) => drop_name(layout, &link),
         // A power cut emptied the file, or it was never written.
         _ => drop_dangling(layout).map(drop),
+    }
+}
+
+/// Removes a short name, if it is there.
+pub(crate) fn drop_name(layout: &Layout, name: &[u8]) -> sys::Result<()> {
+    match links(layout)?.unlink(name) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -159,16 +164,22 @@ pub(crate) fn drop_link(layout: &Layout, dir: &Dir) -> sys::Result<()> {
 pub(crate) fn drop_dangling(layout: &Layout) -> sys::Result<Vec<Vec<u8>>> {
     let links = links(layout)?;
     let mut dropped = Vec::new();
-    for entry in links.entries()? {
-        // In this order: a creation that ends meanwhile is in one place or the other.
-        let staged =
-            std::str::from_utf8(&entry.name).is_ok_and(|token| layout.is_staged(token).unwrap_or(true));
-        if !staged && !sys::fs::exists(links.path().join(as_path(&entry.name)))? {
-            sys::remove::tree(&links, &entry.name)?;
-            dropped.push(entry.name);
+    for name in settled_names(layout, &links)? {
+        if !sys::fs::exists(links.path().join(as_path(&name)))? {
+            sys::remove::tree(&links, &name)?;
+            dropped.push(name);
         }
     }
     Ok(dropped)
+}
+
+/// The short names that no creation is about to give to a layer: each is its layer's own, or none's. A creation that
+/// ends meanwhile is seen, because the names are listed before they are looked for among those that are staged.
+pub(crate) fn settled_names(layout: &Layout, links: &Dir) -> sys::Result<Vec<Vec<u8>>> {
+    let mut names: Vec<_> = links.entries()?.into_iter().map(|entry| entry.name).collect();
+    names
+        .retain(|name| !std::str::from_utf8(name).is_ok_and(|token| layout.is_staged(token).unwrap_or(true)));
+    Ok(names)
 }
 
 fn as_path(name: &[u8]) -> &std::path::Path {

@@ -116,12 +116,9 @@ impl Hooks for Repair<'_> {
         let dropped = layout::drop_dangling(kit).map_err(system)?;
         let mut report: Vec<_> = dropped.iter().map(|name| dropped_name(name)).collect();
         let mut names = HashMap::<_, Vec<Vec<u8>>>::new();
-        for entry in links.entries().map_err(system)? {
-            // In this order: one that is not staged is its layer's own, or none's.
-            let staged =
-                std::str::from_utf8(&entry.name).is_ok_and(|token| kit.is_staged(token).unwrap_or(true));
-            if let (false, Ok(target)) = (staged, links.read_link(&entry.name)) {
-                names.entry(target).or_default().push(entry.name);
+        for name in layout::settled_names(kit, &links).map_err(system)? {
+            if let Ok(target) = links.read_link(&name) {
+                names.entry(target).or_default().push(name);
             }
         }
         names.retain(|_, names| names.len() > 1);
