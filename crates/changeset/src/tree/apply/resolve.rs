@@ -38,93 +38,14 @@ impl Applier<'_> {
     /// Resolves a path whose every component is a directory or leads to one; `entry` is what errors name.
     pub(super) fn resolve(&mut self, path: &[u8], entry: &RelPath, make: bool) -> Result<Option<Parent>> {
         let shared = self.places.way().shared(path);
-        let Step { end: mut walked, mut row, mut links } = shared;
-        if walked == path.len() {
-            // Nothing below it is on the way any more: it may be what is put now.
-            self.places.way().turn(path, shared, [], Vec::new());
-            return Ok(Some(Parent { row, followed: links > 0 }));
+        let mut walk = Walk::new(path, shared);
+        while let Some(name) = walk.next() {
+            self.walk(&mut walk, name, entry)?;
         }
-        // What is still to walk, the next component last. What a symlink says comes on top of the path's own.
-        let mut todo: Vec<Vec<u8>> = Vec::new();
-        let rest = path.get(walked..).unwrap_or_default();
-        push_reversed(&mut todo, rest.strip_prefix(b"/").unwrap_or(rest));
-        let mut own = todo.len();
-        let refuse = |code, reason: &str| Err(Error::refused(code, entry.as_bytes(), reason));
-        // Names below `row` that the view does not have. They are made at the end, so that `x/..` makes nothing.
-        let mut missing: Vec<Vec<u8>> = Vec::new();
-        // Where each component of the path led, and how many of the missing names that is below `row`.
-        let mut steps: Vec<(Step, usize)> = Vec::new();
-        let mut passed: Vec<(usize, Key)> = Vec::new();
-        loop {
-            if todo.len() == own && walked > shared.end {
-                steps.push((Step { end: walked, row, links }, missing.len()));
-            }
-            let Some(name) = todo.pop() else { break };
-            if todo.len() < own {
-                own = todo.len();
-                walked += name.len() + usize::from(walked > 0);
-            }
-            match name.as_slice() {
-                b"" | b"." => continue,
-                b".." if missing.pop().is_some() => continue,
-                b".." if row == ROOT => {
-                    return refuse(
-                        Code::SymlinkEscape,
-                        "a symlink on the way climbs out of the layer's root",
-                    );
-                }
-                b".." => {
-                    row = self.places.parent(row)?;
-                    continue;
-                }
-                _ => {}
-            }
-            if links > 0 && name.starts_with(WHITEOUT_PREFIX) {
-                // The name of an entry was checked where it came in; this one comes out of a link's text.
-                return refuse(Code::ReservedName, "a symlink on the way leads to a name kept for whiteouts");
-            }
-            if name.len() > MAX_COMPONENT {
-                return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
-            }
-            if !missing.is_empty() {
-                missing.push(name);
-                continue;
-            }
-            if links > 0 && passed.len() <= MAX_PASSED {
-                passed.push((walked, self.places.key(row, &name)?));
-            }
-            if let Some(known) = self.places.known(row, &name)? {
-                row = known;
-                continue;
-            }
-            match self.look(row, &name)? {
-                None => missing.push(name),
-                Some(node) if node.merged.is_some() => {
-                    row = self.places.row_of(row, &name)?;
-                    if let Some(dir) = node.merged {
-                        self.places.remember(row, dir);
-                    }
-                }
-                Some(node) if node.stat.kind == FileType::Symlink => {
-                    if links == 0 {
-                        passed.push((walked, self.places.key(row, &name)?));
-                    }
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return refuse(Code::SymlinkLoop, "more than 40 symlinks on the way");
-                    }
-                    let text = node.link_text()?;
-                    if text.starts_with(b"/") {
-                        row = ROOT;
-                    }
-                    push_reversed(&mut todo, &text);
-                }
-                Some(_) => return refuse(Code::NotDir, "a parent is not a directory"),
-            }
-        }
-        if !make && !missing.is_empty() {
+        if !make && !walk.missing.is_empty() {
             return Ok(None);
         }
+        let Walk { mut row, links, missing, steps, passed, .. } = walk;
         let mut made = Vec::with_capacity(missing.len());
         for name in missing {
             row = self.make_implied(row, &name)?;
@@ -136,6 +57,62 @@ impl Applier<'_> {
         });
         self.places.way().turn(path, shared, steps, passed);
         Ok(Some(Parent { row, followed: links > 0 }))
+    }
+
+    /// Walks one component further.
+    fn walk(&mut self, walk: &mut Walk, name: Vec<u8>, entry: &RelPath) -> Result<()> {
+        let refuse = |code, reason: &str| Err(Error::refused(code, entry.as_bytes(), reason));
+        match name.as_slice() {
+            b"" | b"." => return Ok(()),
+            b".." if walk.missing.pop().is_some() => return Ok(()),
+            b".." if walk.row == ROOT => {
+                return refuse(Code::SymlinkEscape, "a symlink on the way climbs out of the layer's root");
+            }
+            b".." => {
+                walk.row = self.places.parent(walk.row)?;
+                return Ok(());
+            }
+            _ => {}
+        }
+        if walk.links > 0 && name.starts_with(WHITEOUT_PREFIX) {
+            // The name of an entry was checked where it came in; this one comes out of a link's text.
+            return refuse(Code::ReservedName, "a symlink on the way leads to a name kept for whiteouts");
+        }
+        if name.len() > MAX_COMPONENT {
+            return refuse(Code::NameTooLong, "a symlink on the way names a component over 255 bytes");
+        }
+        if !walk.missing.is_empty() {
+            walk.missing.push(name);
+            return Ok(());
+        }
+        if walk.links > 0 && walk.passed.len() <= MAX_PASSED {
+            walk.passed.push((walk.walked, self.places.key(walk.row, &name)?));
+        }
+        if let Some(known) = self.places.known(walk.row, &name)? {
+            walk.row = known;
+            return Ok(());
+        }
+        match self.look(walk.row, &name)? {
+            None => walk.missing.push(name),
+            Some(node) if node.merged.is_some() => {
+                walk.row = self.places.row_of(walk.row, &name)?;
+                if let Some(dir) = node.merged {
+                    self.places.remember(walk.row, dir);
+                }
+            }
+            Some(node) if node.stat.kind == FileType::Symlink => {
+                if walk.links == 0 {
+                    walk.passed.push((walk.walked, self.places.key(walk.row, &name)?));
+                }
+                walk.links += 1;
+                if walk.links > MAX_LINKS {
+                    return refuse(Code::SymlinkLoop, "more than 40 symlinks on the way");
+                }
+                walk.follow(&node.link_text()?);
+            }
+            Some(_) => return refuse(Code::NotDir, "a parent is not a directory"),
+        }
+        Ok(())
     }
 
     /// What the view so far has at a place.
@@ -219,7 +196,74 @@ impl Applier<'_> {
     }
 }
 
-/// Adds the components of a path to a list whose last element is the next to walk.
-fn push_reversed(todo: &mut Vec<Vec<u8>>, path: &[u8]) {
-    todo.extend(path.rsplit(|&b| b == b'/').map(<[u8]>::to_vec));
+/// A walk to a parent that is under way.
+struct Walk {
+    /// Where it is.
+    row: u32,
+    /// Symlinks that were followed.
+    links: usize,
+    /// Bytes of the path that led there.
+    walked: usize,
+    /// Whether a component of the path was walked.
+    begun: bool,
+    /// What is still to walk, the next component last: what a symlink says lies on top of the path's own.
+    todo: Vec<Vec<u8>>,
+    /// How many of these are the path's own.
+    own: usize,
+    /// Names below `row` that the view does not have. They are made at the end, so that `x/..` makes nothing.
+    missing: Vec<Vec<u8>>,
+    /// Where each component of the path led, and how many of the missing names that is below the row.
+    steps: Vec<(Step, usize)>,
+    /// Symlinks, and what came behind the first of them, as [`Way`](super::way::Way) keeps them.
+    passed: Vec<(usize, Key)>,
+}
+
+impl Walk {
+    /// Walks `path` on from a step of it.
+    fn new(path: &[u8], from: Step) -> Self {
+        let Step { end, row, links } = from;
+        let mut walk = Self {
+            row,
+            links,
+            walked: end,
+            begun: false,
+            todo: Vec::new(),
+            own: 0,
+            missing: Vec::new(),
+            steps: Vec::new(),
+            passed: Vec::new(),
+        };
+        if let Some(rest) = path.get(end..).filter(|rest| !rest.is_empty()) {
+            walk.push(rest.strip_prefix(b"/").unwrap_or(rest));
+        }
+        walk.own = walk.todo.len();
+        walk
+    }
+
+    /// Takes the next component; the step of the one before is complete then.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.begun && self.todo.len() == self.own {
+            let step = Step { end: self.walked, row: self.row, links: self.links };
+            self.steps.push((step, self.missing.len()));
+        }
+        let name = self.todo.pop()?;
+        if self.todo.len() < self.own {
+            self.own = self.todo.len();
+            self.walked += name.len() + usize::from(self.walked > 0);
+            self.begun = true;
+        }
+        Some(name)
+    }
+
+    /// Goes on with a symlink's text.
+    fn follow(&mut self, text: &[u8]) {
+        if text.starts_with(b"/") {
+            self.row = ROOT;
+        }
+        self.push(text);
+    }
+
+    fn push(&mut self, path: &[u8]) {
+        self.todo.extend(path.rsplit(|&b| b == b'/').map(<[u8]>::to_vec));
+    }
 }
