@@ -84,25 +84,25 @@ pub(crate) struct Bound {
     /// What a person should know.
     pub(crate) warning: Option<String>,
     /// Tells others that somebody uses the store.
-    _live: Live,
+    _live: Held,
 }
 
-/// The lock of who uses a store. It is given up for copies of the descriptor, too, which a program that is just being
-/// started holds between fork and exec: else whoever wants the store for himself finds it in use, for a moment.
+/// The lock of who uses a store, or has it alone. It is given up for copies of the descriptor, too, which a program that
+/// is just being started holds between fork and exec: else whoever wants the store next finds it in use, for a moment.
 #[derive(Debug)]
-struct Live {
+pub(crate) struct Held {
     lock: Option<Lock>,
     /// A child that was forked has a copy, and must not give the parent's lock up.
     process: u32,
 }
 
-impl Live {
+impl Held {
     fn new(lock: Lock) -> Self {
         Self { lock: Some(lock), process: std::process::id() }
     }
 }
 
-impl Drop for Live {
+impl Drop for Held {
     fn drop(&mut self) {
         if let Some(lock) = self.lock.take()
             && self.process == std::process::id()
@@ -142,12 +142,12 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
         Ok((recovered || bound.path == runroot).then_some((marker, recovered)))
     };
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: Live::new(live) });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: Held::new(live) });
     }
     let _gate = db::gate(root, OPERATION)?;
     // Somebody else may have been faster.
     if let Some((marker, recovered)) = find()? {
-        return Ok(Bound { marker, first: !recovered, warning: None, _live: Live::new(live) });
+        return Ok(Bound { marker, first: !recovered, warning: None, _live: Held::new(live) });
     }
     if let Some(original) = original(root, runroot, &here)? {
         let message = format!("it is a copy of {}, which uses the same runroot", original.display());
@@ -174,7 +174,7 @@ pub(crate) fn bind(root: &Dir, runroot: &Path) -> Result<Bound> {
     })?;
     let marker = marker(runroot, &here.token);
     sys::fs::replace(root, FILE, &bytes, 0o600).explain(OPERATION, "")?;
-    Ok(Bound { marker, first: true, warning, _live: Live::new(live) })
+    Ok(Bound { marker, first: true, warning, _live: Held::new(live) })
 }
 
 fn in_use(root: &Dir, other: &Binding) -> Error {
@@ -202,10 +202,10 @@ fn original(root: &Dir, runroot: &Path, here: &Binding) -> Result<Option<PathBuf
 ///
 /// # Errors
 /// [`Kind::InUse`] when somebody has it open.
-pub(crate) fn alone(root: &Dir, operation: &'static str) -> Result<Lock> {
+pub(crate) fn alone(root: &Dir, operation: &'static str) -> Result<Held> {
     let attempt =
         Lock::attempt(lock_file(root)?, Mode::Exclusive).explain(operation, root.path().display())?;
-    attempt.map_err(|_| {
+    attempt.map(Held::new).map_err(|_| {
         let message = "other programs have the store open";
         Error::new(Kind::InUse, operation, root.path().display().to_string(), message)
             .with_hint("end them, then try again")

@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
 use layerstore::{Check, CheckOptions, ContainerOptions, Context, Kind, MountOptions, Store, StoreOptions};
@@ -34,29 +35,55 @@ fn filled(scratch: &Scratch) -> (Memory, layerstore::Container) {
     (image, made)
 }
 
-/// A program that another thread is just starting holds copies of all descriptors, between fork and exec.
-#[test]
-fn a_store_that_was_closed_is_nobodys_also_while_a_program_is_started() {
-    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let scratch = Scratch::new();
-    drop(filled(&scratch));
-    let store = scratch.open("overlay2");
-    let this: Pid = getpid();
-    let this = pidfd_open(this, PidfdFlags::empty()).unwrap();
-    let lock = scratch.root().join("store.lock");
+/// Copies of this process's descriptors of a file, such as a program that another thread is just starting holds
+/// between fork and exec.
+fn copies_of(file: &Path) -> Vec<std::os::fd::OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let own = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
         let path = entry.unwrap().path();
         let number = path.file_name()?.to_str()?.parse().ok()?;
-        (std::fs::read_link(&path).ok()? == lock).then_some(number)
+        (std::fs::read_link(&path).ok()? == file).then_some(number)
     });
-    let copies: Vec<_> =
-        own.map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).unwrap()).collect();
+    // One that was closed meanwhile is no more.
+    own.filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()).collect()
+}
+
+#[test]
+fn a_store_that_was_closed_is_nobodys_also_while_a_program_is_started() {
+    let scratch = Scratch::new();
+    drop(filled(&scratch));
+    let store = scratch.open("overlay2");
+    let copies = copies_of(&scratch.root().join("store.lock"));
     assert_eq!(copies.len(), 1);
     std::fs::remove_file(scratch.root().join("layerstore.db")).unwrap();
     let error = Store::repair_database(&options(&scratch)).unwrap_err();
     assert!(error.message().contains("other programs have the store open"), "{error}");
     drop(store);
     assert!(Store::repair_database(&options(&scratch)).unwrap().is_some());
+    drop(copies);
+}
+
+#[test]
+fn a_database_is_repaired_while_programs_are_started() {
+    let scratch = Scratch::new();
+    drop(filled(&scratch));
+    let (lock, ended) = (scratch.root().join("store.lock"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut held = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                held.extend(copies_of(&lock));
+                held.drain(..held.len().saturating_sub(20));
+            }
+        });
+        for _ in 0..10 {
+            std::fs::remove_file(scratch.root().join("layerstore.db")).unwrap();
+            let repaired = Store::repair_database(&options(&scratch));
+            assert!(repaired.inspect_err(|_| ended.store(true, Ordering::Relaxed)).unwrap().is_some());
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }
 
 fn remove(path: &Path) {

@@ -66,7 +66,7 @@ impl Command {
     fn needs_root(&self) -> bool {
         match self {
             Self::Matrix(_) | Self::Soak(_) | Self::Crash(_) => true,
-            Self::Bench(_) => !std::env::args().any(|argument| argument == "--list"),
+            Self::Bench(arguments) => !arguments.list,
             _ => false,
         }
     }

@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     svg: Option<PathBuf>,
     /// Lists the cases and what they run.
     #[arg(long)]
-    list: bool,
+    pub(crate) list: bool,
 }
 
 /// What a case may use: its shell knows each as a variable.
