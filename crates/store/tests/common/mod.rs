@@ -2,6 +2,8 @@
 //! how often they are read.
 #![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
+pub(crate) mod harm;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
