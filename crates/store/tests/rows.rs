@@ -82,6 +82,12 @@ const A_DIGEST: &str = "'sha256:000000000000000000000000000000000000000000000000
 #[case::kept_otherwise("UPDATE layers SET kept = 'blob' WHERE kept = 'record'")]
 #[case::size("UPDATE layers SET size = 1 WHERE kind = 'committed'")]
 #[case::tar_size("UPDATE layers SET tar_size = 1 WHERE kind = 'committed'")]
+#[case::created("UPDATE layers SET created = 1 WHERE kind = 'committed'")]
+#[case::created_of_image("UPDATE images SET created = 'x'")]
+#[case::size_of_image("UPDATE images SET size = 1")]
+#[case::size_of_image_and_layer(
+    "UPDATE layers SET size = 1 WHERE kind = 'committed'; UPDATE images SET size = 1"
+)]
 #[case::blob("UPDATE layers SET blob_digest = DIGEST, blob_size = 1, media_type = 'x' WHERE blob_size > 0")]
 #[case::container(
     "UPDATE containers SET name = 'x', labels = '{}', created = 1, size_limit = 1, image_name = 'x'"

@@ -5,7 +5,7 @@ use layerstore_driver::LayerId;
 use rusqlite::{Connection, params};
 
 use super::containers as container_rows;
-use super::images;
+use super::images::{self, ImageRow};
 use super::layers::{Kept, LayerRow, signed};
 use crate::error::{Explain as _, Result};
 use crate::model::{Container, LayerKind};
@@ -27,7 +27,7 @@ pub(crate) fn layers(connection: &Connection, rows: &[LayerRow]) -> Result<()> {
         connection
             .execute(
                 "UPDATE layers SET parent = ?2, diff_id = ?3, kind = ?4, origin = ?5, size = ?6, tar_size = ?7, \
-                 kept = ?8, blob_digest = ?9, blob_size = ?10, media_type = ?11, \
+                 kept = ?8, blob_digest = ?9, blob_size = ?10, media_type = ?11, created = ?13, \
                  chain_id = CASE WHEN EXISTS (SELECT 1 FROM layers o WHERE o.chain_id = ?12) THEN NULL ELSE ?12 END \
                  WHERE id = ?1",
                 params![
@@ -43,6 +43,7 @@ pub(crate) fn layers(connection: &Connection, rows: &[LayerRow]) -> Result<()> {
                     layer.blob_size.map(signed),
                     layer.media_type,
                     text(&layer.chain_id),
+                    layer.created,
                 ],
             )
             .explain(OPERATION, "")?;
@@ -85,6 +86,17 @@ pub(crate) fn clear_no_names(connection: &Connection, texts: &[String]) -> Resul
         connection.execute("DELETE FROM names WHERE name = ?", [text]).explain(OPERATION, "")?;
     }
     Ok(())
+}
+
+/// Gives an image that has a row this date and size.
+pub(crate) fn image(connection: &Connection, row: &ImageRow) -> Result<()> {
+    connection
+        .execute(
+            "UPDATE images SET created = ?2, size = ?3 WHERE id = ?1",
+            params![row.id.to_string(), row.created, signed(row.size)],
+        )
+        .map(drop)
+        .explain(OPERATION, "")
 }
 
 /// Puts an image over these layers.
