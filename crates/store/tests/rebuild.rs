@@ -22,8 +22,10 @@ fn copies_of(file: &Path) -> Vec<std::os::fd::OwnedFd> {
         let number = path.file_name()?.to_str()?.parse().ok()?;
         (std::fs::read_link(&path).ok()? == file).then_some(number)
     });
+    // Before there are copies, which are descriptors of this process, too.
+    let own: Vec<_> = own.collect();
     // One that was closed meanwhile is no more.
-    own.filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()).collect()
+    own.into_iter().filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()).collect()
 }
 
 #[test]
