@@ -148,7 +148,7 @@ pub(crate) fn drop_link(layout: &Layout, dir: &Dir) -> sys::Result<()> {
     match link {
         Ok(link) if is_link(&link) => drop_name(layout, &link),
         // A power cut emptied the file, or it was never written.
-        _ => drop_dangling(layout).map(drop),
+        _ => drop_dangling(layout, &links(layout)?).map(drop),
     }
 }
 
@@ -160,26 +160,31 @@ pub(crate) fn drop_name(layout: &Layout, name: &[u8]) -> sys::Result<()> {
     }
 }
 
-/// Removes every short name that leads nowhere, and says which.
-pub(crate) fn drop_dangling(layout: &Layout) -> sys::Result<Vec<Vec<u8>>> {
-    let links = links(layout)?;
-    let mut dropped = Vec::new();
-    for name in settled_names(layout, &links)? {
-        if !sys::fs::exists(links.path().join(as_path(&name)))? {
-            sys::remove::tree(&links, &name)?;
-            dropped.push(name);
-        }
-    }
-    Ok(dropped)
+/// The short names that no creation is about to give to a layer: each is its layer's own, or none's.
+pub(crate) struct Settled {
+    /// Those that lead somewhere.
+    pub(crate) kept: Vec<Vec<u8>>,
+    /// Those that led nowhere, and were removed.
+    pub(crate) dropped: Vec<Vec<u8>>,
 }
 
-/// The short names that no creation is about to give to a layer: each is its layer's own, or none's. A creation that
-/// ends meanwhile is seen, because the names are listed before they are looked for among those that are staged.
-pub(crate) fn settled_names(layout: &Layout, links: &Dir) -> sys::Result<Vec<Vec<u8>>> {
-    let mut names: Vec<_> = links.entries()?.into_iter().map(|entry| entry.name).collect();
-    names
-        .retain(|name| !std::str::from_utf8(name).is_ok_and(|token| layout.is_staged(token).unwrap_or(true)));
-    Ok(names)
+/// Removes every short name that leads nowhere.
+pub(crate) fn drop_dangling(layout: &Layout, links: &Dir) -> sys::Result<Settled> {
+    let mut settled = Settled { kept: Vec::new(), dropped: Vec::new() };
+    for entry in links.entries()? {
+        let name = entry.name;
+        // In this order: a creation that ends meanwhile is in one place or the other.
+        if std::str::from_utf8(&name).is_ok_and(|token| layout.is_staged(token).unwrap_or(true)) {
+            continue;
+        }
+        if sys::fs::exists(links.path().join(as_path(&name)))? {
+            settled.kept.push(name);
+        } else {
+            sys::remove::tree(links, &name)?;
+            settled.dropped.push(name);
+        }
+    }
+    Ok(settled)
 }
 
 fn as_path(name: &[u8]) -> &std::path::Path {

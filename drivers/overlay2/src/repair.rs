@@ -113,10 +113,10 @@ impl Hooks for Repair<'_> {
         let system = |error| operation.system(error);
         let kit = self.layers.layout();
         let links = layout::links(kit).map_err(system)?;
-        let dropped = layout::drop_dangling(kit).map_err(system)?;
-        let mut report: Vec<_> = dropped.iter().map(|name| dropped_name(name)).collect();
+        let settled = layout::drop_dangling(kit, &links).map_err(system)?;
+        let mut report: Vec<_> = settled.dropped.iter().map(|name| dropped_name(name)).collect();
         let mut names = HashMap::<_, Vec<Vec<u8>>>::new();
-        for name in layout::settled_names(kit, &links).map_err(system)? {
+        for name in settled.kept {
             if let Ok(target) = links.read_link(&name) {
                 names.entry(target).or_default().push(name);
             }
