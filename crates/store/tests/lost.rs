@@ -3,22 +3,12 @@
 
 mod common;
 
+use common::harm::{check, execute, kinds};
 use common::*;
-use layerstore::{
-    Check, CheckOptions, CommitOptions, Container, ContainerOptions, Context, CreateOptions, MountOptions,
-    Store,
-};
+use layerstore::{CommitOptions, Container, ContainerOptions, Context, CreateOptions, MountOptions, Store};
 use rstest::rstest;
 
 const FILES: [&str; 3] = ["layerstore.db", "layerstore.db-wal", "layerstore.db-shm"];
-
-fn check(store: &Store, repair: bool) -> Check {
-    store.check(CheckOptions { repair, ..CheckOptions::default() }, &Context::new()).unwrap()
-}
-
-fn kinds(check: &Check) -> Vec<&str> {
-    check.findings.iter().map(|finding| finding.kind).collect()
-}
 
 /// A container with a change that nobody wants to lose, and an image made of it.
 fn precious(store: &Store, image: &str) -> Container {
@@ -51,11 +41,6 @@ fn without_its_log(scratch: &Scratch) {
     for name in &FILES[1..] {
         std::fs::remove_file(scratch.root().join(name)).unwrap();
     }
-}
-
-fn execute(scratch: &Scratch, statements: &str) {
-    let connection = rusqlite::Connection::open(scratch.root().join(FILES[0])).unwrap();
-    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statements}")).unwrap();
 }
 
 fn emptied(scratch: &Scratch) {

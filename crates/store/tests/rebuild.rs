@@ -98,9 +98,7 @@ fn what_lies_in_the_place_of_a_database_is_put_aside(
 fn a_database_that_lacks_what_every_one_has_is_made_again(#[case] statement: &str) {
     let scratch = Scratch::new();
     let (image, _) = filled(&scratch);
-    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
-    connection.execute_batch(statement).unwrap();
-    drop(connection);
+    execute(&scratch, statement);
     let error = open(scratch.config("overlay2")).unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
     assert!(error.hint().unwrap().contains("check --repair"), "{error}");
@@ -124,9 +122,7 @@ fn a_database_that_lacks_what_every_one_has_is_made_again(#[case] statement: &st
 fn a_database_with_values_that_cannot_be_read_is_made_again(#[case] statement: &str) {
     let scratch = Scratch::new();
     let (image, made) = filled(&scratch);
-    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
-    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statement}")).unwrap();
-    drop(connection);
+    execute(&scratch, statement);
     // Whoever comes across it says what to do.
     let looks: [fn(&Store) -> layerstore::Result<()>; 5] = [
         |store| store.layers().map(drop),

@@ -3,18 +3,10 @@
 
 mod common;
 
+use common::harm::{check, execute};
 use common::*;
-use layerstore::{Check, CheckOptions, ContainerOptions, Context, MountOptions, Store};
+use layerstore::{ContainerOptions, Context, MountOptions, Store};
 use rstest::rstest;
-
-fn check(store: &Store, repair: bool) -> Check {
-    store.check(CheckOptions { repair, ..CheckOptions::default() }, &Context::new()).unwrap()
-}
-
-fn execute(scratch: &Scratch, statements: &str) {
-    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
-    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statements}")).unwrap();
-}
 
 /// Two images, one over the other, and a container that changed something.
 fn filled(scratch: &Scratch, driver: &str) -> (Store, Memory) {

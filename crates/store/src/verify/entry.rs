@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerstore_changeset::encoding::xattr::is_reserved;
+use layerstore_changeset::encoding::xattr::{CAPABILITY, is_reserved};
 use layerstore_changeset::{Chunk, Device, Entry, FileData, Kind as EntryKind, Time};
 use layerstore_sys::xattr::{self, On};
 use layerstore_sys::{File, FileType, Stat};
@@ -64,7 +64,7 @@ pub(super) fn differs(entry: &Entry, found: &Found) -> layerstore_changeset::Res
     if let Some(key) = lost {
         return Ok(Some(format!("has lost the attribute {}", key.escape_ascii())));
     }
-    let counts = |key: &[u8]| is_plain(key) || key == b"security.capability";
+    let counts = |key: &[u8]| is_plain(key) || key == CAPABILITY;
     let more = there.iter().find(|key| counts(key) && !metadata.xattrs.contains_key(key.as_slice()));
     Ok(more.map(|key| format!("has the attribute {}, which it had not", key.escape_ascii())))
 }

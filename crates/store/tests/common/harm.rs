@@ -1,4 +1,4 @@
-//! Things that lie where a file of the store has to be, and a store to put them in.
+//! What is done to a store from outside, a store to do it to, and how it is looked at afterwards.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,12 @@ pub(crate) fn options(scratch: &Scratch) -> StoreOptions {
 
 pub(crate) fn kinds(check: &Check) -> Vec<&str> {
     check.findings.iter().map(|finding| finding.kind).collect()
+}
+
+/// Changes the database by hand.
+pub(crate) fn execute(scratch: &Scratch, statements: &str) {
+    let connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
+    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statements}")).unwrap();
 }
 
 /// A store with an image and a container that changed something.

@@ -1,7 +1,7 @@
 //! Rows of containers.
 
 use super::super::{Checker, OPERATION};
-use super::{Differs, KIND, PAUSE, is_complete};
+use super::{Differs, KIND, is_complete};
 use crate::db::{Durability, containers, layers, retake};
 use crate::error::Result;
 use crate::mirror::{self, ContainerRecord};
@@ -14,11 +14,7 @@ impl Checker<'_> {
         let names: Vec<String> = record_names(&store.folders().containers)?.collect();
         let mut right = Vec::new();
         for name in names {
-            let Some(differs) = self.container_differs(&name)? else { continue };
-            std::thread::sleep(PAUSE);
-            let Some(differs) = self.container_differs(&name)?.filter(|_| !differs.columns.is_empty()) else {
-                continue;
-            };
+            let Some(differs) = Differs::twice(|| self.container_differs(&name))? else { continue };
             let id = name.trim_end_matches(".json");
             let id = differs.right.as_ref().map_or(id, |container| &container.id).to_owned();
             self.find(KIND, &id, differs.message(self.options.repair), None, false);
@@ -68,15 +64,10 @@ impl Checker<'_> {
             ("size_limit", row.size_limit != said.size_limit),
             ("labels", row.labels != said.labels),
         ];
-        let columns: Vec<_> = all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        let right = match self.store.driver().layer(&said.layer) {
+        Ok(Differs::of(all, || match self.store.driver().layer(&said.layer) {
             Ok(info) if info.parent == parent => Ok(said),
             Ok(_) => Err("the driver has its layer over another parent".to_owned()),
             Err(error) => Err(error.to_string()),
-        };
-        Ok(Some(Differs { columns, right }))
+        }))
     }
 }

@@ -5,7 +5,7 @@ use layerstore_driver::LayerId;
 use layerstore_image::Config;
 
 use super::super::{Checker, OPERATION};
-use super::{Differs, KIND, PAUSE};
+use super::{Differs, KIND};
 use crate::db::images::{self, ImageRow};
 use crate::db::layers::{self, LayerRow};
 use crate::db::{Durability, retake};
@@ -19,16 +19,15 @@ impl Checker<'_> {
         for row in rows {
             // What is wrong with its documents is told as such.
             let Ok(config) = store.read_config(OPERATION, &row.id) else { continue };
-            let layers =
-                self.image_differs(&row.id, |checker| checker.links_differ(&row.id, config.diff_ids()))?;
-            if let Some(layers) = layers {
+            let found = Differs::twice(|| self.links_differ(&row.id, config.diff_ids()))?;
+            if let Some(layers) = self.tell_of_image(&row.id, found) {
                 store.database().write(OPERATION, Durability::Full, |transaction| {
                     retake::links(transaction, &row.id, &layers)
                 })?;
                 self.taken(&[row.id.to_string()]);
             }
-            let right = self.image_differs(&row.id, |checker| checker.facts_differ(&row.id, &config))?;
-            if let Some(right) = right {
+            let found = Differs::twice(|| self.facts_differ(&row.id, &config))?;
+            if let Some(right) = self.tell_of_image(&row.id, found) {
                 store
                     .database()
                     .write(OPERATION, Durability::Full, |transaction| retake::image(transaction, &right))?;
@@ -38,17 +37,9 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Tells what differs also when it is looked at again, and gives back what is to be written.
-    fn image_differs<T>(
-        &mut self,
-        id: &Digest,
-        differs: impl Fn(&Self) -> Result<Option<Differs<T>>>,
-    ) -> Result<Option<T>> {
-        if differs(self)?.is_none() {
-            return Ok(None);
-        }
-        std::thread::sleep(PAUSE);
-        let Some(found) = differs(self)? else { return Ok(None) };
+    /// Tells what differs, and gives back what is to be written.
+    fn tell_of_image<T>(&mut self, id: &Digest, found: Option<Differs<T>>) -> Option<T> {
+        let found = found?;
         self.report.findings.push(crate::model::Finding {
             kind: KIND,
             name: id.to_string(),
@@ -56,7 +47,7 @@ impl Checker<'_> {
             images: vec![*id],
             repaired: false,
         });
-        Ok(found.right.ok().filter(|_| self.options.repair))
+        found.right.ok().filter(|_| self.options.repair)
     }
 
     /// Whether an image was built at another time than its configuration says, or has another size than its layers.
@@ -71,13 +62,15 @@ impl Checker<'_> {
             let id = layer.layer.id.to_string();
             !self.report.findings.iter().any(|finding| finding.name == id && !finding.repaired)
         };
-        if layers.len() == config.diff_ids().len() && layers.iter().all(is_sound) {
-            let sizes: Option<Vec<u64>> = layers.iter().map(|layer| layer.layer.size).collect();
-            right.size = sizes.map_or(row.size, |sizes| sizes.into_iter().sum());
+        let size = layers.iter().try_fold(0_u64, |sum, layer| Some(sum.saturating_add(layer.layer.size?)));
+        if let Some(size) = size.filter(|size| *size != row.size)
+            && layers.len() == config.diff_ids().len()
+            && layers.iter().all(is_sound)
+        {
+            right.size = size;
         }
         let all = [("created", row.created != right.created), ("size", row.size != right.size)];
-        let columns: Vec<_> = all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-        Ok((!columns.is_empty()).then_some(Differs { columns, right: Ok(right) }))
+        Ok(Differs::of(all, || Ok(right)))
     }
 
     /// Whether an image is over other layers than its configuration says.

@@ -115,15 +115,7 @@ impl Checker<'_> {
             ("media_type", is.media_type != said.media_type),
             ("created", is.created != said.created),
         ];
-        let columns: Vec<_> = all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
-        if columns.is_empty() {
-            return None;
-        }
-        let right = match self.doubt(&record, &info, chains) {
-            None => Ok(right),
-            Some(why) => Err(why),
-        };
-        Some(Differs { columns, right })
+        Differs::of(all, || self.doubt(&record, &info, chains).map_or(Ok(right), Err))
     }
 
     /// Why a record of a layer is not taken.

@@ -28,6 +28,24 @@ struct Differs<T> {
 }
 
 impl<T> Differs<T> {
+    /// None where no column differs; `right` is asked for where one does.
+    fn of<const N: usize>(
+        all: [(&'static str, bool); N],
+        right: impl FnOnce() -> Result<T, String>,
+    ) -> Option<Self> {
+        let columns: Vec<_> = all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+        (!columns.is_empty()).then(|| Self { columns, right: right() })
+    }
+
+    /// Looks again at what differs: who changes something writes its record right after the row.
+    fn twice(look: impl Fn() -> crate::error::Result<Option<Self>>) -> crate::error::Result<Option<Self>> {
+        if look()?.is_none() {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
+        look()
+    }
+
     fn message(&self, repair: bool) -> String {
         let columns = self.columns.join(", ");
         let how = match &self.right {
