@@ -150,8 +150,10 @@ fn radix32(mut number: usize) -> String {
     text
 }
 
-/// How often the traced process makes each call.
+/// How often the traced process makes each call, where the database's log is short: a long one is folded into it now
+/// and then, whatever the number of layers.
 fn calls(scratch: &Scratch, lists: bool) -> BTreeMap<String, i64> {
+    fold_log(scratch);
     let output = scratch.path().join("calls");
     let traced = Command::new("strace")
         .args(["-f", "-c", "-U", "name,calls", "-o"])
@@ -165,12 +167,19 @@ fn calls(scratch: &Scratch, lists: bool) -> BTreeMap<String, i64> {
     assert!(traced.status.success(), "{}", String::from_utf8_lossy(&traced.stderr));
     let text = std::fs::read_to_string(&output).unwrap();
     // What threads and memory need varies from run to run.
-    let noise = ["futex", "brk", "mmap", "munmap", "mprotect", "madvise", "sched_yield", "total", "pread64"];
+    let noise = ["futex", "brk", "mmap", "munmap", "mprotect", "madvise", "sched_yield", "total"];
     text.lines()
         .filter_map(|line| line.trim().split_once(char::is_whitespace))
         .filter_map(|(name, calls)| Some((name.to_owned(), calls.trim().parse().ok()?)))
         .filter(|(name, _)| !noise.contains(&name.as_str()))
         .collect()
+}
+
+fn fold_log(scratch: &Scratch) {
+    rusqlite::Connection::open(scratch.root().join("layerstore.db"))
+        .unwrap()
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
 }
 
 fn fastest(mut work: impl FnMut()) -> Duration {
@@ -201,12 +210,12 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
     let scratch = Scratch::new();
     let store = scratch.open("overlay2");
     small().pull(&store, &["small"]).unwrap();
+    drop(store);
     grow(&scratch, 10);
     calls(&scratch, false);
     let (few, few_statements) = (calls(&scratch, false), statements(&scratch, false));
     let few_looks = statements(&scratch, true);
     assert!(few_statements.len() > 10, "nobody heard the statements: {few_statements:?}");
-    drop(store);
     {
         let mut connection = rusqlite::Connection::open(scratch.root().join("layerstore.db")).unwrap();
         let transaction = connection.transaction().unwrap();
@@ -216,17 +225,17 @@ fn a_store_with_many_layers_costs_what_one_with_few_does() {
         transaction.commit().unwrap();
     }
     grow(&scratch, scale());
-    rusqlite::Connection::open(scratch.root().join("layerstore.db"))
-        .unwrap()
-        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        .unwrap();
     calls(&scratch, false);
     let (many, many_statements) = (calls(&scratch, false), statements(&scratch, false));
     let many_looks = statements(&scratch, true);
-    for (name, count) in &many {
-        let before = few.get(name).copied().unwrap_or(0);
-        // A page more of the database here or there, and what the WAL happens to need.
-        assert!((count - before).abs() <= 30, "{name}: {before} calls with few layers, {count} with many");
+    for name in many.keys().chain(few.keys()) {
+        let [before, count] = [&few, &many].map(|calls| calls.get(name).copied().unwrap_or(0));
+        // Pages of the database on the way to a row: the depth of a tree, not the number of rows.
+        let deeper = if name == "pread64" { 20 } else { 0 };
+        assert!(
+            (0..=deeper).contains(&(count - before)),
+            "{name}: {before} calls with few layers, {count} with many"
+        );
     }
     let (all, steps) = many_statements.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     println!(

@@ -46,7 +46,7 @@ CREATE TABLE layers (
     id          TEXT PRIMARY KEY,      -- the driver's id
     parent      TEXT REFERENCES layers(id),
     session     TEXT REFERENCES sessions(id),  -- who writes it, while staging
-    chain_id    TEXT UNIQUE,           -- claimed by the first writer
+    chain_id    TEXT,                  -- claimed by the first writer
     diff_id     TEXT,
     state       TEXT NOT NULL CHECK (state IN ('staging', 'ready', 'deleting', 'damaged')),
     kind        TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
@@ -64,6 +64,8 @@ CREATE TABLE layers (
     media_type  TEXT,
     sync        TEXT NOT NULL          -- what was made durable: layer or none
 ) STRICT, WITHOUT ROWID;
+-- A layer of a container has none, and costs this index nothing.
+CREATE UNIQUE INDEX layers_chain_id ON layers(chain_id) WHERE chain_id IS NOT NULL;
 CREATE INDEX layers_parent ON layers(parent) WHERE parent IS NOT NULL;
 CREATE INDEX layers_session ON layers(session) WHERE session IS NOT NULL;
 CREATE INDEX layers_unready ON layers(state) WHERE state <> 'ready';
