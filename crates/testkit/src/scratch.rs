@@ -70,6 +70,19 @@ impl Scratch {
     /// # Errors
     /// What mkfs or mount say: the tool is missing, the kernel does not know the file system, no privilege.
     pub fn new(file_system: FileSystem, size: u64) -> io::Result<Self> {
+        Self::make(file_system, size, false)
+    }
+
+    /// As [`Scratch::new`], for measuring: every block of the image is there from the start and stays, as those of a
+    /// disk are, and reading writes no access times. Otherwise who writes a block first pays for the memory below it.
+    ///
+    /// # Errors
+    /// As those of [`Scratch::new`], and where there is no room for the image.
+    pub fn allocated(file_system: FileSystem, size: u64) -> io::Result<Self> {
+        Self::make(file_system, size, true)
+    }
+
+    fn make(file_system: FileSystem, size: u64, allocated: bool) -> io::Result<Self> {
         let folder = scratch_dir()?;
         let made = Self { file_system, folder };
         std::fs::create_dir(made.path())?;
@@ -80,23 +93,29 @@ impl Scratch {
                 mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "scratch"]).arg(made.path());
             }
             FileSystem::Ext4 { .. } | FileSystem::Xfs | FileSystem::Btrfs | FileSystem::BtrfsQuota => {
-                std::fs::File::create(made.image())?.set_len(size)?;
+                let image = std::fs::File::create(made.image())?;
+                image.set_len(size)?;
+                let more = if allocated { ",noatime,nodiscard" } else { "" };
                 let mut mkfs = Command::new(format!("mkfs.{}", file_system.kind()));
                 let options = match file_system {
                     FileSystem::Ext4 { commit } => {
                         mkfs.args(["-q", "-F"]);
-                        format!("loop,commit={commit}")
+                        format!("loop{more},commit={commit}")
                     }
                     FileSystem::Xfs => {
                         mkfs.args(["-q", "-f", "-m", "reflink=1"]);
-                        "loop".to_owned()
+                        format!("loop{more}")
                     }
                     _ => {
                         mkfs.args(["-q", "-f"]);
-                        "loop".to_owned()
+                        format!("loop{more}")
                     }
                 };
                 run(mkfs.arg(made.image()))?;
+                if allocated {
+                    // After mkfs, which discards what is there.
+                    rustix::fs::fallocate(&image, rustix::fs::FallocateFlags::empty(), 0, size)?;
+                }
                 mount.args(["-t", file_system.kind(), "-o", &options]).arg(made.image()).arg(made.path());
             }
         }
@@ -188,5 +207,16 @@ mod tests {
         std::fs::write(path.join("f"), "x").unwrap();
         drop(scratch);
         assert!(!mounted(&path) && !path.exists());
+    }
+
+    #[rstest::rstest]
+    #[case(FileSystem::Ext4 { commit: 5 })]
+    #[case(FileSystem::Xfs)]
+    #[case(FileSystem::Btrfs)]
+    fn an_allocated_one_has_all_its_blocks(#[case] file_system: FileSystem) {
+        use std::os::unix::fs::MetadataExt as _;
+        let size = 512 << 20;
+        let scratch = Scratch::allocated(file_system, size).unwrap();
+        assert_eq!(std::fs::metadata(scratch.image()).unwrap().blocks() * 512, size);
     }
 }
