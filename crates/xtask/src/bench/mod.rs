@@ -137,7 +137,7 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
         .then(|| build(&root.join("crates/xtask/peers/oci-image"), "bench-oci-image", "bench-oci-image"))
         .transpose()?;
     let setting = Setting { layerstore, image, oci_image };
-    let size = 3 * measure::unpacked(&setting.image)?.max(700 << 20);
+    let size = 3 * measure::unpacked(&setting.image)?.max(3 << 30);
     let scratch = scratch(size)?;
     // Whoever comes first pays for the blocks that the loop file gets: that is no case's time.
     eprintln!("warming up, not counted:");
@@ -166,14 +166,25 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
 fn scratch(size: u64) -> Result<Scratch, String> {
     let ext4 = FileSystem::Ext4 { commit: 5 };
     let fits = available_memory().is_some_and(|available| available / 3 > size / 2);
-    let made = if fits { Scratch::allocated(ext4, size) } else { Scratch::new(ext4, size) };
     if !fits {
         eprintln!(
             "{} GiB of memory are not free for the scratch disk: it is made as it is written",
             size >> 30
         );
     }
-    made.map_err(|error| format!("no scratch file system: {error}"))
+    own_mounts().map_err(|error| format!("no mount namespace, which root can have: {error}"))?;
+    let made = if fits { Scratch::allocated(ext4, size) } else { Scratch::new(ext4, size) };
+    let made = made.map_err(|error| format!("no scratch file system: {error}"))?;
+    // The loop device keeps it. A bench that is killed leaves no disk in memory, and no mount.
+    std::fs::remove_file(made.image()).map_err(|error| format!("{}: {error}", made.image().display()))?;
+    Ok(made)
+}
+
+/// What is mounted from here on is gone with this process and those that it started.
+fn own_mounts() -> nix::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
 }
 
 /// Bytes of memory that programs may have without swapping.
