@@ -165,15 +165,19 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
 /// memory that the kernel finds only when it is first written, that is most of what a sync takes.
 fn scratch(size: u64) -> Result<Scratch, String> {
     let ext4 = FileSystem::Ext4 { commit: 5 };
-    let fits = available_memory().is_some_and(|available| available / 3 > size / 2);
-    if !fits {
-        eprintln!(
-            "{} GiB of memory are not free for the scratch disk: it is made as it is written",
-            size >> 30
-        );
-    }
     own_mounts().map_err(|error| format!("no mount namespace, which root can have: {error}"))?;
-    let made = if fits { Scratch::allocated(ext4, size) } else { Scratch::new(ext4, size) };
+    let fits = available_memory().is_some_and(|available| available / 3 > size / 2);
+    let made = match fits.then(|| Scratch::allocated(ext4, size)) {
+        Some(Ok(made)) => Ok(made),
+        // Often /dev/shm may have half of the memory only.
+        _ => {
+            eprintln!(
+                "no {} GiB in memory for the scratch disk: it is allocated as it is written",
+                size >> 30
+            );
+            Scratch::new(ext4, size)
+        }
+    };
     let made = made.map_err(|error| format!("no scratch file system: {error}"))?;
     // The loop device keeps it. A bench that is killed leaves no disk in memory, and no mount.
     std::fs::remove_file(made.image()).map_err(|error| format!("{}: {error}", made.image().display()))?;
